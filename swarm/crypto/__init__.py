@@ -1,0 +1,1 @@
+"""Keys, signatures, digests and the Merkle tree of the log: pure functions that make no randomness."""
