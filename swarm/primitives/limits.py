@@ -1,0 +1,137 @@
+"""Every cap of the system with its reason: protocol constants apart from local caps.
+
+A *protocol constant* is part of what all devices must agree on (a block that one device takes and another refuses
+would split them), so `tests/primitives/test_limits.py` pins each to a golden value. A *local cap* protects one device
+and may differ between devices.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ----------------------------------------------------------------------------- protocol constants (golden test)
+
+NUMBER_MAX: Final = 2**63 - 1
+"""All u64 fields stay below 2^63: SQLite's and every other signed 64-bit integer holds them."""
+
+VOTERS_MAX: Final = 256
+"""Voters of one epoch. A certificate of 256 signatures is 17 KiB and fits a frame with room to spare."""
+
+MEMBERS_MAX: Final = 4096
+"""Members of a genesis file, observers and operators included."""
+
+COMMAND_BYTES_MAX: Final = 16 * 1024
+"""One command of an application. Bulk data does not belong on the log; its digest does."""
+
+SUBMISSION_COMMANDS_MAX: Final = 64
+"""Commands bundled in one submission."""
+
+SUBMISSION_BYTES_MAX: Final = 64 * 1024
+"""One submission as received, signature included."""
+
+BLOCK_SUBMISSIONS_MAX: Final = 256
+"""Submissions of one block: 256 ids are 8 KiB of header."""
+
+BLOCK_BYTES_MAX: Final = 160 * 1024
+"""All submissions of one block together, so that a block with its header and certificate fits one answer."""
+
+SEQUENCE_WINDOW: Final = 1024
+"""A submission counts only with a sequence number in (high - 1024, high + 1024] (PROTOCOL section 2)."""
+
+OUTSTANDING_MAX: Final = SEQUENCE_WINDOW - 1
+"""An origin keeps fewer than 1,024 submissions outstanding and answers `busy` beyond."""
+
+SNAPSHOT_EVERY_DEFAULT: Final = 256
+"""Heights between two application snapshots when genesis does not say."""
+
+# ----------------------------------------------------------------------------- decisions (part of decisions@1)
+
+DECISION_OPTIONS_MAX: Final = 32
+DECISION_SCALE_MAX: Final = 9
+"""Decimal places: nine digits of a number below 2^31 still fit 63 bits."""
+
+DECISIONS_OPEN_MAX: Final = 1024
+"""Open decisions of one swarm; an opening beyond is rejected with a reason, on every device alike."""
+
+DECISIONS_CLOSED_KEPT: Final = 4096
+"""Closed decisions kept for queries; older ones live in the log."""
+
+DEADLINE_MS_MAX: Final = 7 * 24 * 3600 * 1000
+"""A decision closes within a week or needs another way."""
+
+# ----------------------------------------------------------------------------- local caps
+
+FRAME_BYTES_MAX: Final = 256 * 1024
+"""One MQTT payload. Mosquitto 2.1 takes 2 MB by default, the embedded broker is told this number."""
+
+VIEW_WINDOW: Final = 4
+"""W of R0: statements up to `cur + W` get a slot. Nothing is allocated by an attacker-chosen number."""
+
+ATTEST_SLOTS: Final = 4
+"""Newest attestations kept per sender (R0)."""
+
+POOL_SUBMISSIONS_MAX: Final = 8192
+"""Submissions held in memory. Above it the newest of others are refused and counted."""
+
+POOL_PER_ORIGIN_MAX: Final = SEQUENCE_WINDOW
+"""Pool entries of one origin, so that one origin cannot fill the pool of the others."""
+
+POOL_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes of the pool: a Pi Zero 2 W has 512 MB in all."""
+
+FETCHES_MAX: Final = 256
+"""Outstanding fetches; more are asked for when these are answered."""
+
+FETCH_ATTEMPTS_PER_SECOND: Final = 50
+"""Requests a device sends at most per second (R9)."""
+
+ANSWER_BLOCKS_MAX: Final = 64
+"""Blocks in one answer; FRAME_BYTES_MAX usually ends it earlier."""
+
+ANSWER_CERTIFICATES_MAX: Final = 32
+"""Certificates in one answer."""
+
+INBOX_FRAMES_MAX: Final = 4096
+"""Frames waiting for the next turn; a full inbox drops and counts."""
+
+INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes waiting for the next turn."""
+
+OUTBOX_FRAMES_MAX: Final = 4096
+"""Frames waiting for the broker; while it is away the oldest are dropped and counted, R8 sends again."""
+
+TURN_INPUTS_MAX: Final = 512
+"""Inputs taken into one turn, so that a flood does not delay the disk for ever."""
+
+TURN_ROUNDS_MAX: Final = 256
+"""Rounds of absorb-sign-advance in one turn; more is a bug, not load."""
+
+EGRESS_FRAMES_PER_SECOND: Final = 400
+"""R8's token bucket: what a device publishes at most in the long run."""
+
+EGRESS_BURST: Final = 800
+"""R8's token bucket: what it may publish at once."""
+
+EVIDENCE_MAX: Final = 64
+"""Evidence pairs kept in memory until they are stored."""
+
+UNFINALIZED_VIEWS_MAX: Final = 4096
+"""Views with stored certificates above the finalized one; at 30 s a view that is a day and a half of outage."""
+
+ACTIONS_MAX: Final = 4096
+"""Actions of behaviours waiting to be run."""
+
+BEHAVIOURS_MAX: Final = 64
+"""Behaviours of one device."""
+
+CLIENT_WAITERS_MAX: Final = 256
+"""Light-client questions that one member keeps waiting for an answer (`await`)."""
+
+QUERIES_PER_TURN_MAX: Final = 64
+"""Requests of others answered in one turn; the rest is dropped and counted, they ask again."""
+
+SETTINGS_BYTES_MAX: Final = 256 * 1024
+"""A settings or scenario file. People write these; a larger one is the wrong file."""
+
+DURATION_MS_MAX: Final = 1_000 * 24 * 3600 * 1000
+"""The longest duration in a settings file: 1,000 days. More is a slip of a unit."""

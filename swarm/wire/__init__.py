@@ -1,0 +1,1 @@
+"""What travels and what is signed: statements, messages, genesis and proofs, each with one canonical encoding."""
