@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from swarm.apps.decisions.rules import DecisionView, Outcome
+from swarm.behaviours.actions import Action, AskBallot, BallotReady, TellOutcome
 from swarm.primitives.ids import DeviceId
 from swarm.transport.topics import Scope
+
+__all__ = [
+    "Action",
+    "AskBallot",
+    "BallotReady",
+    "DeviceEvent",
+    "FrameIn",
+    "OutFrame",
+    "Submit",
+    "TellOutcome",
+    "Turn",
+    "TurnInput",
+]
 
 # ------------------------------------------------------------------------------------------ inputs
 
@@ -29,34 +42,7 @@ class Submit:
     tag: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BallotReady:
-    """A behaviour's answer to an `AskBallot` action; `ballot` None abstains. Index of an option, or an integer."""
-
-    decision: bytes
-    ballot: int | None
-
-
 TurnInput = FrameIn | Submit | BallotReady
-
-# ------------------------------------------------------------------------------------------ actions
-
-
-@dataclass(frozen=True, slots=True)
-class AskBallot:
-    """Ask the behaviours for a ballot; the answer returns as `BallotReady`. Idempotent: asked again after a crash."""
-
-    decision: DecisionView
-
-
-@dataclass(frozen=True, slots=True)
-class TellOutcome:
-    """Tell the behaviours how a decision ended; idempotent."""
-
-    outcome: Outcome
-
-
-Action = AskBallot | TellOutcome
 
 # ------------------------------------------------------------------------------------------ output
 

@@ -47,6 +47,12 @@ SNAPSHOT_EVERY_DEFAULT: Final = 256
 # ----------------------------------------------------------------------------- decisions (part of decisions@1)
 
 DECISION_OPTIONS_MAX: Final = 32
+DECISION_ELIGIBLE_MAX: Final = 512
+"""Eligible devices of one decision: 512 ballots of 44 bytes are 22 KiB and fit one event of the log."""
+
+DECISIONS_OPEN_PER_ORIGIN_MAX: Final = 128
+"""Open decisions of one opener, so that one liar cannot fill the table of all for a week."""
+
 DECISION_SCALE_MAX: Final = 9
 """Decimal places: nine digits of a number below 2^31 still fit 63 bits."""
 
@@ -54,7 +60,7 @@ DECISIONS_OPEN_MAX: Final = 1024
 """Open decisions of one swarm; an opening beyond is rejected with a reason, on every device alike."""
 
 DECISIONS_CLOSED_KEPT: Final = 4096
-"""Closed decisions kept for queries; older ones live in the log."""
+"""Ids of closed decisions kept to say `closed` instead of `unknown`; the outcomes live in the log."""
 
 DEADLINE_MS_MAX: Final = 7 * 24 * 3600 * 1000
 """A decision closes within a week or needs another way."""
@@ -99,6 +105,9 @@ INBOX_BYTES_MAX: Final = 32 * 1024 * 1024
 
 OUTBOX_FRAMES_MAX: Final = 4096
 """Frames waiting for the broker; while it is away the oldest are dropped and counted, R8 sends again."""
+
+OUTBOX_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes waiting for the broker: 4,096 frames of full size would be a gigabyte."""
 
 TURN_INPUTS_MAX: Final = 512
 """Inputs taken into one turn, so that a flood does not delay the disk for ever."""
