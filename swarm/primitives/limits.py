@@ -44,6 +44,15 @@ OUTSTANDING_MAX: Final = SEQUENCE_WINDOW - 1
 SNAPSHOT_EVERY_DEFAULT: Final = 256
 """Heights between two application snapshots when genesis does not say."""
 
+SNAPSHOT_EVERY_MAX: Final = 2**20
+"""Heights between two application snapshots at most: a newcomer replays no more than that."""
+
+GENESIS_APPS_MAX: Final = 16
+"""Applications of one swarm."""
+
+GENESIS_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Characters of a genesis file: 4,096 members of 150 characters are 600 KiB."""
+
 # ----------------------------------------------------------------------------- decisions (part of decisions@1)
 
 DECISION_OPTIONS_MAX: Final = 32
@@ -121,8 +130,8 @@ EGRESS_FRAMES_PER_SECOND: Final = 400
 EGRESS_BURST: Final = 800
 """R8's token bucket: what it may publish at once."""
 
-EVIDENCE_MAX: Final = 64
-"""Evidence pairs kept in memory until they are stored."""
+EVIDENCE_MAX: Final = 8
+"""Evidence pairs handed out per voter since the start: one convicts, a liar could make millions."""
 
 UNFINALIZED_VIEWS_MAX: Final = 4096
 """Views with stored certificates above the finalized one; at 30 s a view that is a day and a half of outage."""

@@ -36,7 +36,7 @@ class Codec(Generic[T]):
 
     def __init__(self, wire_type: type[T] | object, *, bytes_max: int) -> None:
         """Prepare the decoder of `wire_type`; longer inputs than `bytes_max` are refused unparsed."""
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(wire_type)  # type: ignore[arg-type]
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(wire_type)
         self.bytes_max = bytes_max
 
     def decode(self, data: bytes) -> T:
