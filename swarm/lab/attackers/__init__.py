@@ -1,0 +1,1 @@
+"""Devices that lie on purpose, one file each."""

@@ -1,0 +1,1 @@
+"""What this machine and broker can do, measured beside a bare loop."""

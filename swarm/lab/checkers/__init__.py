@@ -1,0 +1,1 @@
+"""Checks of a run's record, one file each, written from PROTOCOL.md and not from the code."""

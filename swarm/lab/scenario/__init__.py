@@ -1,0 +1,1 @@
+"""From one YAML file to one frozen scenario, and from one run to one result."""

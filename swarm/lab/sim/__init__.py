@@ -1,0 +1,1 @@
+"""The deterministic simulator: scheduler, network, world and faults in virtual time, one process."""
