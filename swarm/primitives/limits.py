@@ -29,6 +29,9 @@ SUBMISSION_COMMANDS_MAX: Final = 64
 SUBMISSION_BYTES_MAX: Final = 64 * 1024
 """One submission as received, signature included."""
 
+PROOF_BYTES_MAX: Final = 128 * 1024
+"""One proof: a leaf of 64 KiB, 256 signatures of 70 bytes, a path of 64 hashes."""
+
 BLOCK_SUBMISSIONS_MAX: Final = 256
 """Submissions of one block: 256 ids are 8 KiB of header."""
 

@@ -1,0 +1,122 @@
+"""R14: voters sign what the log and the state are after a height; r+1 matching ones are a checkpoint."""
+
+from __future__ import annotations
+
+from swarm.consensus.inputs import Applied
+from swarm.consensus.output import Wanted
+from swarm.consensus.state import State
+from swarm.primitives.limits import ATTEST_SLOTS
+from swarm.wire.messages import Checkpoint
+from swarm.wire.statements import Kind, SignedStatement, attest_digest
+
+APPLIED_KEPT = 64
+"""Recent own results kept to match others' attestations; older heights are covered by newer checkpoints."""
+
+
+def on_applied(state: State, applied: Applied) -> None:
+    """Remember the own result of a height and whether R14 asks for an attestation of it."""
+    state.applied[applied.height] = applied
+    for height in sorted(state.applied)[:-APPLIED_KEPT]:
+        del state.applied[height]
+    if applied.notable or applied.height % state.config.snapshot_every == 0:
+        state.attest_candidate = max(state.attest_candidate, applied.height)
+    _match(state, applied.height)
+
+
+def on_attest(state: State, statement: SignedStatement, *, own: bool) -> None:
+    """Take a verified A into its sender's slots, the newest four heights (R0)."""
+    height, voter = statement.number, statement.voter
+    slots = state.attests.setdefault(voter, {})
+    if height in slots:
+        return
+    slots[height] = statement
+    for old in sorted(slots)[:-ATTEST_SLOTS]:
+        del slots[old]
+    if own:
+        state.own_attest = statement
+    _match(state, height)
+
+
+def _match(state: State, height: int) -> None:
+    """Form the checkpoint of `height` from r+1 attestations that equal the own result."""
+    applied = state.applied.get(height)
+    if applied is None or height <= state.checkpoint_height:
+        return
+    digest = attest_digest(applied.log_size, applied.log_root, applied.state_root)
+    signers: dict[int, bytes] = {}
+    for voter in sorted(state.attests):
+        statement = state.attests[voter].get(height)
+        if statement is None:
+            continue
+        if statement.digest == digest:
+            signers[voter] = statement.signature
+        else:
+            # A bug or a version skew, never evidence (R14).
+            state.note("attest-mismatch", height)
+    need = state.config.budget.r + 1
+    if len(signers) < need:
+        return
+    state.checkpoint_height = height
+    state.draft.checkpoints.append(
+        Checkpoint(
+            epoch=state.config.epoch,
+            height=height,
+            log_size=applied.log_size,
+            log_root=applied.log_root,
+            state_root=applied.state_root,
+            signatures=tuple((voter, signers[voter]) for voter in sorted(signers)[:need]),
+        ),
+    )
+
+
+def plan_attest(state: State) -> int | None:
+    """Return the height to attest now, None for none: at most one outstanding per Δ, then the newest.
+
+    A height that another voter has attested already goes first, so that voters that apply at different speeds
+    meet at one height instead of passing each other for ever.
+    """
+    if state.me is None:
+        return None
+    last = 0 if state.own_attest is None else state.own_attest.number
+    candidate = state.attest_candidate
+    if not state.work and state.delivered_height in state.applied:
+        candidate = max(candidate, state.delivered_height) if candidate or state.delivered_height else 0
+    heard = [
+        height
+        for voter, slots in state.attests.items()
+        if voter != state.me
+        for height in slots
+        if height > max(last, state.checkpoint_height) and height in state.applied
+    ]
+    if heard:
+        candidate = max(heard)
+    if candidate <= last or candidate not in state.applied:
+        return None
+    outstanding = last > state.checkpoint_height
+    if outstanding and not heard and state.now_ms < _next_allowed_ms(state):
+        return None
+    return candidate
+
+
+def _next_allowed_ms(state: State) -> int:
+    return state.attest_wanted_at_ms or 0
+
+
+def attest(state: State) -> bool:
+    """Ask for A if R14 wants one; answers whether it did."""
+    height = plan_attest(state)
+    if height is None:
+        return False
+    applied = state.applied[height]
+    digest = attest_digest(applied.log_size, applied.log_root, applied.state_root)
+    state.attest_wanted_at_ms = state.now_ms + state.config.delta_floor_ms
+    state.draft.wanted.append(Wanted(Kind.ATTEST, state.config.epoch, height, digest))
+    return True
+
+
+def next_due_ms(state: State) -> int | None:
+    """Return when an attestation that waits for its Δ may be signed."""
+    last = 0 if state.own_attest is None else state.own_attest.number
+    if state.me is None or state.attest_candidate <= last:
+        return None
+    return state.attest_wanted_at_ms

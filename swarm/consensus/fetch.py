@@ -1,0 +1,284 @@
+"""R9: what is missing, and whom to ask: first who claimed to have it, then others, with counters and back-off.
+
+The needs are computed anew at every advance from the state; only attempts and times are remembered. So an answer needs
+no bookkeeping: when the thing has arrived, the need is gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.consensus import notarize
+from swarm.consensus.disseminate import take_token
+from swarm.consensus.inputs import BlockIn, BlocksIn, HeartbeatIn, ProtocolAsk, RequestIn
+from swarm.consensus.output import AskFor, Priority, Send, Serve
+from swarm.consensus.state import Fetch, State
+from swarm.consensus.tally import absorb_certificate, clearing_certificates
+from swarm.primitives.ids import DeviceId
+from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, BLOCK_SUBMISSIONS_MAX, FETCHES_MAX
+from swarm.wire.messages import (
+    AskBlock,
+    AskBlocks,
+    AskCertificates,
+    AskSubmissions,
+    Block,
+    Item,
+    SubmissionItem,
+)
+
+Key = tuple[str, bytes | int]
+
+_BACK_OFF_MAX = 6
+"""Doublings of the interval between two attempts: 64 times Δ floor, then Δ cap rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One missing thing, who claimed to have it, and how long to wait for it to come by itself first."""
+
+    ask: ProtocolAsk
+    claimants: tuple[DeviceId, ...]
+    patience_ms: int
+
+
+def plan_needs(state: State) -> dict[Key, Need]:
+    """Return everything that is missing now, the most useful first; bounded by FETCHES_MAX."""
+    needs: dict[Key, Need] = {}
+    floor = state.config.delta_floor_ms
+    _need_delivery(state, needs, floor)
+    _need_proposal(state, needs, floor)
+    _need_notarized(state, needs, floor)
+    _need_clearing(state, needs, floor)
+    _need_claimed(state, needs, floor)
+    return dict(list(needs.items())[:FETCHES_MAX])
+
+
+def _voters_of(state: State, indices: list[int]) -> tuple[DeviceId, ...]:
+    return tuple(state.config.voters[i] for i in indices if i != state.me)
+
+
+def _need_delivery(state: State, needs: dict[Key, Need], floor: int) -> None:
+    """FC known, bytes not: asked for also without work (directed scenario `idle body`)."""
+    if state.final_hash == state.delivered_hash:
+        return
+    signers = [] if state.final_fc is None else [voter for voter, _ in state.final_fc.signatures]
+    claimants = _voters_of(state, signers)
+    digest = state.final_hash
+    while digest != state.delivered_hash:
+        header = state.headers.get(digest)
+        if header is None:
+            if digest == state.final_hash:
+                needs["block", digest] = Need(AskBlock(hash=digest), claimants, floor // 4)
+            height = state.delivered_height + 1
+            needs["blocks", height] = Need(AskBlocks(height=height), claimants, floor // 2)
+            return
+        if not state.has_bodies(header):
+            _need_bodies(state, needs, digest, claimants, floor // 4)
+        digest = header.parent
+
+
+def _need_bodies(
+    state: State,
+    needs: dict[Key, Need],
+    digest: bytes,
+    claimants: tuple[DeviceId, ...],
+    patience_ms: int,
+) -> None:
+    header = state.headers[digest]
+    missing = tuple(s for s in header.submissions if s not in state.pool.entries)[:BLOCK_SUBMISSIONS_MAX]
+    if missing:
+        needs["submissions", digest] = Need(AskSubmissions(ids=missing), claimants, patience_ms)
+
+
+def _need_proposal(state: State, needs: dict[Key, Need], floor: int) -> None:
+    slots = state.views.get(state.cur)
+    if slots is None or slots.proposal is None or slots.invalid:
+        return
+    judgement = notarize.judge(state)
+    proposer = _voters_of(state, [slots.proposal.header.proposer])
+    if judgement.missing_skips:
+        view = judgement.missing_skips[0]
+        needs["clearing", view] = Need(AskCertificates(view=view), proposer, floor // 4)
+    if judgement.missing_block is not None:
+        digest = judgement.missing_block
+        needs["block", digest] = Need(AskBlock(hash=digest), proposer, floor // 4)
+    if judgement.missing_bodies is not None:
+        _need_bodies(state, needs, judgement.missing_bodies, proposer, floor // 4)
+
+
+def _need_notarized(state: State, needs: dict[Key, Need], floor: int) -> None:
+    """Certified or voted blocks that are not in hand: needed for F, for proposing, and for the next N."""
+    for view in sorted(v for v in state.views if v > state.final_view):
+        slots = state.views[view]
+        if slots.vc is not None:
+            _need_chain(state, needs, slots.vc.digest, [v for v, _ in slots.vc.signatures], floor // 4)
+            continue
+        for voter in sorted(slots.notarizes):
+            digest = slots.notarizes[voter].digest
+            if digest not in state.headers and ("block", digest) not in needs:
+                holders = [v for v, s in sorted(slots.notarizes.items()) if s.digest == digest]
+                needs["block", digest] = Need(AskBlock(hash=digest), _voters_of(state, holders), floor // 2)
+
+
+def _need_chain(
+    state: State, needs: dict[Key, Need], digest: bytes, signers: list[int], patience: int
+) -> None:
+    claimants = _voters_of(state, signers)
+    while digest not in (state.final_hash, state.delivered_hash):
+        header = state.headers.get(digest)
+        if header is None:
+            needs.setdefault(("block", digest), Need(AskBlock(hash=digest), claimants, patience))
+            return
+        if header.view <= state.final_view:
+            return
+        if not state.has_bodies(header):
+            _need_bodies(state, needs, digest, claimants, patience)
+        digest = header.parent
+
+
+def _need_clearing(state: State, needs: dict[Key, Need], floor: int) -> None:
+    """A valid statement above cur: its signer knows cur cleared."""
+    ahead = [voter for voter in sorted(state.ahead) if state.ahead[voter] > state.cur and voter != state.me]
+    if ahead:
+        needs.setdefault(
+            ("clearing", state.cur),
+            Need(AskCertificates(view=state.cur), _voters_of(state, ahead), floor // 2),
+        )
+
+
+def _need_claimed(state: State, needs: dict[Key, Need], floor: int) -> None:
+    """A heartbeat with a higher finalized view or height."""
+    above = [s for s in sorted(state.claims) if state.claims[s][0] > state.final_view]
+    if above:
+        needs.setdefault(
+            ("clearing", state.cur),
+            Need(AskCertificates(view=state.cur), tuple(above), floor // 2),
+        )
+    higher = [s for s in sorted(state.claims) if state.claims[s][1] > state.delivered_height + 1]
+    if higher:
+        height = state.delivered_height + 1
+        needs.setdefault(("blocks", height), Need(AskBlocks(height=height), tuple(higher), floor // 2))
+
+
+def fetch(state: State) -> None:
+    """Send the requests that are due, forget those whose need is gone."""
+    needs = plan_needs(state)
+    for key in [k for k in state.fetches if k not in needs]:
+        del state.fetches[key]
+    for key, need in needs.items():
+        entry = state.fetches.get(key)
+        if entry is None:
+            wait = need.patience_ms + state.jitter_ms(b"fetch", state.cur, 0, need.patience_ms)
+            entry = state.fetches[key] = Fetch(0, state.now_ms + wait)
+        if state.now_ms < entry.due_ms or not take_token(state, Priority.ANSWER):
+            continue
+        if entry.asked is not None:
+            _distrust(state, entry.asked)
+        order = _order(state, need.claimants, entry.attempt)
+        if not order:
+            continue
+        entry.asked = order[entry.attempt % len(order)]
+        entry.attempt += 1
+        span = min(
+            state.config.delta_cap_ms, state.config.delta_floor_ms << min(entry.attempt, _BACK_OFF_MAX)
+        )
+        entry.due_ms = state.now_ms + span + state.jitter_ms(b"back-off", state.cur, entry.attempt, span // 4)
+        state.draft.asks.append(AskFor(entry.asked, need.ask))
+
+
+def _order(state: State, claimants: tuple[DeviceId, ...], attempt: int) -> list[DeviceId]:
+    """Return whom to ask: claimants, then other voters from a rotating start; who disappointed lately comes last."""
+    voters = [v for v in state.config.voters if v != state.config.me and v not in claimants]
+    start = state.jitter_ms(b"whom", state.cur, attempt // max(1, state.n), max(0, len(voters) - 1))
+    order = [*claimants, *voters[start:], *voters[:start]]
+    late = [d for d in order if state.unreliable.get(d, (0, 0))[0] > state.now_ms]
+    return [d for d in order if d not in late] + late
+
+
+def _distrust(state: State, device: DeviceId) -> None:
+    _, span = state.unreliable.get(device, (0, state.config.delta_floor_ms))
+    span = min(span * 2, state.config.delta_cap_ms)
+    state.unreliable[device] = (state.now_ms + span, span)
+
+
+def on_heartbeat(state: State, message: HeartbeatIn) -> None:
+    """Remember what a member says it has, only to ask it for more."""
+    state.claims[message.sender] = (message.finalized_view, message.height)
+
+
+def on_block(state: State, message: BlockIn) -> bool:
+    """Take a block that was asked for or that a certificate names; anything else is dropped."""
+    wanted = (
+        ("block", message.hash) in state.fetches
+        or message.hash in state.fcs
+        or message.hash in state.headers
+        or any(s.vc is not None and s.vc.digest == message.hash for s in state.views.values())
+        or any(h.parent == message.hash for h in state.headers.values())
+    )
+    if not wanted or message.header.view <= state.delivered_view:
+        return False
+    _take(state, message)
+    return True
+
+
+def _take(state: State, message: BlockIn) -> None:
+    state.headers.setdefault(message.hash, message.header)
+    for submission in message.submissions:
+        state.pool.pin(submission, state.sequences, state.delivered_height)
+
+
+def on_blocks(state: State, message: BlocksIn) -> bool:
+    """Take consecutive blocks on the delivered tip, with the FC on the last: a long gap closes in order."""
+    digest = state.delivered_hash
+    chain: list[BlockIn] = []
+    for block in message.blocks:
+        if block.header.height <= state.delivered_height:
+            continue
+        if block.header.parent != digest:
+            return False
+        chain.append(block)
+        digest = block.hash
+    if not chain or message.finality is None or message.finality.digest != digest:
+        return False
+    for block in chain:
+        _take(state, block)
+    absorb_certificate(state, message.finality)
+    return True
+
+
+def on_request(state: State, message: RequestIn) -> None:
+    """Answer from memory, or hand the question to the store (`Serve`)."""
+    match message.ask:
+        case AskCertificates(view=view):
+            for certificate in clearing_certificates(state, view)[:ANSWER_CERTIFICATES_MAX]:
+                _answer(state, message.sender, certificate)
+        case AskBlock(hash=digest):
+            header = state.headers.get(digest)
+            if header is None or not state.has_bodies(header):
+                state.draft.serves.append(Serve(message.sender, message.ask))
+                return
+            bodies = tuple(state.pool.entries[s].raw for s in header.submissions)
+            _answer(state, message.sender, Block(header=header, submissions=bodies))
+            notarization = state.vc_of(header.view, digest)
+            if notarization is not None:
+                _answer(state, message.sender, notarization)
+        case AskSubmissions(ids=ids):
+            for digest in ids:
+                held = state.pool.entries.get(digest)
+                if held is not None:
+                    _answer(state, message.sender, SubmissionItem(raw=held.raw))
+            missing = tuple(d for d in ids if d not in state.pool.entries)
+            if missing:
+                state.draft.serves.append(Serve(message.sender, AskSubmissions(ids=missing)))
+        case AskBlocks():
+            state.draft.serves.append(Serve(message.sender, message.ask))
+
+
+def _answer(state: State, to: DeviceId, item: Item) -> None:
+    if take_token(state, Priority.ANSWER):
+        state.draft.sends.append(Send(item, to, Priority.ANSWER))
+
+
+def next_due_ms(state: State) -> int | None:
+    """Return when the next fetch is due."""
+    return min((f.due_ms for f in state.fetches.values()), default=None)

@@ -1,0 +1,239 @@
+"""R0's slots and R6: verified statements and certificates come in, certificates form from q of them."""
+
+from __future__ import annotations
+
+from swarm.consensus.evidence import report
+from swarm.consensus.inputs import ProposalIn
+from swarm.consensus.output import Priority, Send
+from swarm.consensus.state import Slots, State
+from swarm.primitives.ids import ZERO_DIGEST
+from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, UNFINALIZED_VIEWS_MAX
+from swarm.wire.statements import Certificate, Kind, SignedStatement
+
+
+def may_want_statement(state: State, kind: int, number: int, voter: int, digest: bytes) -> str | None:
+    """Say why a statement is not worth its signature check, None if it is; changes nothing (R0).
+
+    Unauthenticated fields may only ever cause a drop. A statement that is a copy of the one in the slot is
+    `duplicate`; one of another digest is wanted, since it may be evidence.
+    """
+    if kind == Kind.ATTEST:
+        if number in state.attests.get(voter, {}):
+            return "duplicate"
+        return "stale" if number <= state.checkpoint_height else None
+    if number > state.cur and not state.in_window(number):
+        checked = state.ahead_checked_ms.get(voter)
+        if checked is not None and state.now_ms - checked < state.config.delta_floor_ms:
+            return "above-window"
+        return None
+    slots = state.views.get(number)
+    if slots is None:
+        return None
+    held = _slot_of(slots, kind).get(voter)
+    return "duplicate" if held is not None and held.digest == digest and number >= state.cur else None
+
+
+def _slot_of(slots: Slots, kind: int) -> dict[int, SignedStatement]:
+    match kind:
+        case Kind.NOTARIZE:
+            return slots.notarizes
+        case Kind.SKIP:
+            return slots.skips
+        case Kind.FINALIZE:
+            return slots.finalizes
+        case _:
+            return slots.proposes
+
+
+def on_statement(state: State, statement: SignedStatement, *, own: bool) -> None:
+    """Put a verified P, N, K or F into its slot, answer a straggler, remember who is ahead."""
+    view, voter = statement.number, statement.voter
+    if not own:
+        state.heard[voter] = max(state.heard[voter], view)
+    if view > state.cur and not own:
+        # Its signer knows every view below cleared, so it can be asked (R9).
+        state.ahead[voter] = max(state.ahead.get(voter, 0), view)
+        if not state.in_window(view):
+            state.ahead_checked_ms[voter] = state.now_ms
+            return
+    if view <= state.final_view:
+        _answer_straggler(state, voter, view)
+        return
+    slots = state.slots(view)
+    _remember_own(slots, statement, own=own)
+    if not own and view < state.cur:
+        _answer_straggler(state, voter, view)
+    kinds = _slot_of(slots, statement.kind)
+    held = kinds.get(voter)
+    if held is not None:
+        report(state, held, statement)
+        return
+    kinds[voter] = statement
+    _report_across(state, slots, statement)
+    if statement.kind != Kind.PROPOSE:
+        _form(state, slots, statement)
+
+
+def _remember_own(slots: Slots, statement: SignedStatement, *, own: bool) -> None:
+    if not own:
+        return
+    match statement.kind:
+        case Kind.PROPOSE:
+            slots.own_p = statement.digest
+        case Kind.NOTARIZE:
+            slots.own_n = statement.digest
+        case Kind.SKIP:
+            slots.own_k = True
+        case _:
+            slots.own_f = statement.digest
+
+
+def _report_across(state: State, slots: Slots, statement: SignedStatement) -> None:
+    voter = statement.voter
+    if statement.kind == Kind.FINALIZE and voter in slots.skips:
+        report(state, slots.skips[voter], statement)
+    elif statement.kind == Kind.SKIP and voter in slots.finalizes:
+        report(state, slots.finalizes[voter], statement)
+
+
+def _form(state: State, slots: Slots, statement: SignedStatement) -> None:
+    """R6: a certificate forms from q statements of distinct voters on one kind, view and digest."""
+    if _certificate_of(slots, statement.kind) is not None:
+        return
+    signers = {
+        voter: held.signature
+        for voter, held in _slot_of(slots, statement.kind).items()
+        if held.digest == statement.digest
+    }
+    if len(signers) < state.q:
+        return
+    chosen = sorted(signers)[: state.q]
+    certificate = Certificate(
+        kind=statement.kind,
+        epoch=statement.epoch,
+        number=statement.number,
+        digest=statement.digest,
+        signatures=tuple((voter, signers[voter]) for voter in chosen),
+    )
+    absorb_certificate(state, certificate)
+    span = state.delta_ms // 2
+    due = state.now_ms + state.jitter_ms(b"certificate", certificate.number, certificate.kind, span)
+    state.republish[certificate.kind, certificate.number] = (due, certificate)
+
+
+def _certificate_of(slots: Slots, kind: int) -> Certificate | None:
+    match kind:
+        case Kind.NOTARIZE:
+            return slots.vc
+        case Kind.SKIP:
+            return slots.sc
+        case _:
+            return slots.fc
+
+
+def on_certificate(state: State, certificate: Certificate) -> None:
+    """Take a verified certificate of any view of this epoch; it was heard, so it need not be republished (R8)."""
+    state.republish.pop((certificate.kind, certificate.number), None)
+    absorb_certificate(state, certificate)
+
+
+def wants_certificate(state: State, certificate: Certificate) -> bool:
+    """Answer whether the certificate would tell this replica anything, before its signatures are checked."""
+    view = certificate.number
+    if certificate.kind == Kind.FINALIZE:
+        if len(state.fcs) >= UNFINALIZED_VIEWS_MAX and view <= state.final_view:
+            return False
+        return view > state.delivered_view and certificate.digest not in state.fcs
+    if view <= state.final_view or view > state.final_view + UNFINALIZED_VIEWS_MAX:
+        return False
+    slots = state.views.get(view)
+    return slots is None or _certificate_of(slots, certificate.kind) is None
+
+
+def absorb_certificate(state: State, certificate: Certificate) -> None:
+    """Store the certificate in its view and keep it durable if it moved anything (R10)."""
+    view = certificate.number
+    if not wants_certificate(state, certificate):
+        return
+    if certificate.kind == Kind.FINALIZE:
+        state.fcs[certificate.digest] = certificate
+        state.draft.keep_certificates.append(certificate)
+        if view > state.final_view:
+            state.slots(view).fc = certificate
+        return
+    slots = state.slots(view)
+    if certificate.kind == Kind.NOTARIZE:
+        slots.vc = certificate
+    else:
+        slots.sc = certificate
+    state.draft.keep_certificates.append(certificate)
+
+
+def on_proposal(state: State, message: ProposalIn) -> None:
+    """Keep the first valid proposal of a view's leader; a second is evidence and its header is kept in case it
+    is certified (R0).
+    """
+    proposal, digest = message.proposal, message.hash
+    header = proposal.header
+    if header.view <= state.final_view or not state.in_window(header.view):
+        if header.view > state.cur:
+            state.ahead[header.proposer] = max(state.ahead.get(header.proposer, 0), header.view)
+        elif not message.own:
+            _answer_straggler(state, header.proposer, header.view)
+        return
+    slots = state.slots(header.view)
+    statement = SignedStatement(
+        kind=Kind.PROPOSE,
+        epoch=header.epoch,
+        number=header.view,
+        digest=digest,
+        voter=header.proposer,
+        signature=proposal.signature,
+    )
+    second = header.proposer in slots.proposes and slots.proposes[header.proposer].digest != digest
+    on_statement(state, statement, own=message.own)
+    if second and not _is_certified(slots, digest):
+        return
+    state.headers.setdefault(digest, header)
+    if slots.proposal is None and header.proposer == state.leader(header.view):
+        slots.proposal = proposal
+        slots.proposal_hash = digest
+
+
+def _is_certified(slots: Slots, digest: bytes) -> bool:
+    return any(c is not None and c.digest == digest for c in (slots.vc, slots.fc))
+
+
+def _answer_straggler(state: State, voter: int, view: int) -> None:
+    """R0: who still signs a finalized view gets the FC, a cleared one its certificate, at doubling intervals."""
+    if voter == state.me or state.me is None:
+        return
+    floor = state.config.delta_floor_ms
+    base = state.final_at_ms if view <= state.final_view else state.entered_at_ms
+    allowed, span = state.straggler.get(voter, (base + floor, floor))
+    if state.now_ms < allowed:
+        return
+    to = state.config.voters[voter]
+    sends = clearing_certificates(state, view)[:ANSWER_CERTIFICATES_MAX]
+    if not sends:
+        return
+    state.straggler[voter] = (state.now_ms + span, min(span * 2, state.config.delta_cap_ms))
+    state.draft.sends.extend(Send(c, to, Priority.ANSWER) for c in sends)
+
+
+def clearing_certificates(state: State, view: int) -> list[Certificate]:
+    """Return what clears `view` and the views above it here: the newest FC first, then certificates by view."""
+    found: list[Certificate] = []
+    if state.final_fc is not None and state.final_view >= view:
+        found.append(state.final_fc)
+    for number in sorted(v for v in state.views if v >= view and v > state.final_view):
+        slots = state.views[number]
+        found.extend(c for c in (slots.vc, slots.sc) if c is not None)
+    return found
+
+
+def is_wellformed(statement: SignedStatement) -> bool:
+    """Answer whether the statement's fields can be signed at all: K carries zero bytes, the others do not."""
+    if statement.kind == Kind.SKIP:
+        return statement.digest == ZERO_DIGEST
+    return statement.kind in (Kind.PROPOSE, Kind.NOTARIZE, Kind.FINALIZE, Kind.ATTEST)
