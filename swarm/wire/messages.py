@@ -155,16 +155,7 @@ class AskStatus(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields=Tr
     """Send your own status, a claim."""
 
 
-Ask = (
-    AskCertificates
-    | AskBlock
-    | AskSubmissions
-    | AskBlocks
-    | AskAwait
-    | AskEntries
-    | AskWindow
-    | AskStatus
-)
+Ask = AskCertificates | AskBlock | AskSubmissions | AskBlocks | AskAwait | AskEntries | AskWindow | AskStatus
 
 
 class Request(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -259,13 +250,7 @@ class AnswerBusy(msgspec.Struct, tag=7, array_like=True, forbid_unknown_fields=T
 
 
 Answered = (
-    AnswerLeaf
-    | AnswerUnknown
-    | AnswerSuperseded
-    | AnswerEntries
-    | AnswerWindow
-    | AnswerStatus
-    | AnswerBusy
+    AnswerLeaf | AnswerUnknown | AnswerSuperseded | AnswerEntries | AnswerWindow | AnswerStatus | AnswerBusy
 )
 
 
