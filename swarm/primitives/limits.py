@@ -56,6 +56,9 @@ GENESIS_APPS_MAX: Final = 16
 GENESIS_BYTES_MAX: Final = 2 * 1024 * 1024
 """Characters of a genesis file: 4,096 members of 150 characters are 600 KiB."""
 
+SNAPSHOT_BYTES_MAX: Final = 128 * 1024 * 1024
+"""The canonical snapshot of all applications; 1,024 open decisions of 512 ballots each are 50 MiB."""
+
 # ----------------------------------------------------------------------------- decisions (part of decisions@1)
 
 DECISION_OPTIONS_MAX: Final = 32
@@ -156,3 +159,18 @@ SETTINGS_BYTES_MAX: Final = 256 * 1024
 
 DURATION_MS_MAX: Final = 1_000 * 24 * 3600 * 1000
 """The longest duration in a settings file: 1,000 days. More is a slip of a unit."""
+
+STORE_CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Up to this size a store is checked in full when it is opened, above it without comparing indexes with tables."""
+
+STORE_WAL_PAGES: Final = 2048
+"""Pages of the write-ahead log (8 MiB) after which a commit also pays for moving them into the database."""
+
+STORE_WAL_BYTES_MAX: Final = 16 * 1024 * 1024
+"""What the write-ahead log keeps of its file after that; a burst larger than this gives the space back."""
+
+SNAPSHOTS_KEPT: Final = 2
+"""Newest application snapshots in a store: the last one, and the one before in case the last is damaged."""
+
+CHAIN_RECORDS_KEPT: Final = 256
+"""Own records above which a store tries to prune without waiting for the next finalization."""
