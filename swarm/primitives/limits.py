@@ -56,6 +56,12 @@ GENESIS_APPS_MAX: Final = 16
 GENESIS_BYTES_MAX: Final = 2 * 1024 * 1024
 """Characters of a genesis file: 4,096 members of 150 characters are 600 KiB."""
 
+EVENT_BYTES_MAX: Final = SUBMISSION_BYTES_MAX // 2
+"""The body of one event, the router's tag included: a leaf of it fits every answer and proof."""
+
+EVENTS_PER_COMMAND_MAX: Final = 64
+"""Events of one command: an application may not flood the log that its swarm pays for."""
+
 SNAPSHOT_BYTES_MAX: Final = 128 * 1024 * 1024
 """The canonical snapshot of all applications; 1,024 open decisions of 512 ballots each are 50 MiB."""
 
