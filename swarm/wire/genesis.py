@@ -6,7 +6,6 @@ matter, and a signature made for one swarm never fits another.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from swarm.primitives.limits import (
     VOTERS_MAX,
 )
 from swarm.primitives.quorum import Budget
+from swarm.primitives.settings import nearest_hint
 from swarm.wire.codec import encode
 
 Role = Literal["voter", "observer", "operator"]
@@ -221,7 +221,7 @@ def _member(entry: object, path: str) -> Member:
     _check_keys(entry, _MEMBER_KEYS, required=_MEMBER_KEYS, path=path)
     role = _text(entry["role"], f"{path}.role")
     if role not in ROLES:
-        _refuse(f"unknown role {role!r}", f"{path}.role", _nearest(role, ROLES) or ", ".join(ROLES))
+        _refuse(f"unknown role {role!r}", f"{path}.role", nearest_hint(role, ROLES))
     key = _text(entry["key"], f"{path}.key")
     if _HEX_KEY.fullmatch(key) is None:
         _refuse(f"a key is {2 * PUBLIC_KEY_BYTES} lower-case hexadecimal digits", f"{path}.key")
@@ -234,7 +234,7 @@ def _check_keys(
     prefix = f"{path}." if path else ""
     for key in data:
         if key not in known:
-            _refuse(f"unknown key {key!r}", f"{prefix}{key}", _nearest(key, known) or ", ".join(known))
+            _refuse(f"unknown key {key!r}", f"{prefix}{key}", nearest_hint(key, known))
     for key in required:
         if key not in data:
             _refuse("missing", f"{prefix}{key}")
@@ -250,11 +250,6 @@ def _number(value: object, path: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         _refuse(f"expected a whole number, {json.dumps(value)[:40]} given", path)
     return value
-
-
-def _nearest(word: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]}?" if close else ""
 
 
 # ------------------------------------------------------------------------------------------ checking
