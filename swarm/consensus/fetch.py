@@ -206,16 +206,20 @@ def on_heartbeat(state: State, message: HeartbeatIn) -> None:
     state.claims[message.sender] = (message.finalized_view, message.height)
 
 
-def on_block(state: State, message: BlockIn) -> bool:
-    """Take a block that was asked for or that a certificate names; anything else is dropped."""
-    wanted = (
-        ("block", message.hash) in state.fetches
-        or message.hash in state.fcs
-        or message.hash in state.headers
-        or any(s.vc is not None and s.vc.digest == message.hash for s in state.views.values())
-        or any(h.parent == message.hash for h in state.headers.values())
+def wants_block(state: State, digest: bytes) -> bool:
+    """Answer whether the block was asked for, or a certificate or a known child names it; else its bytes are dropped."""
+    return (
+        ("block", digest) in state.fetches
+        or digest in state.fcs
+        or digest in state.headers
+        or any(s.vc is not None and s.vc.digest == digest for s in state.views.values())
+        or any(h.parent == digest for h in state.headers.values())
     )
-    if not wanted or message.header.view <= state.delivered_view:
+
+
+def on_block(state: State, message: BlockIn) -> bool:
+    """Take a block that is wanted; answers whether it was."""
+    if not wants_block(state, message.hash) or message.header.view <= state.delivered_view:
         return False
     _take(state, message)
     return True

@@ -41,7 +41,7 @@ def finalize(state: State) -> bool:
 
 def commit(state: State) -> bool:
     """R7: raise the finalized view by the highest FC, then deliver what is in hand, in height order, exactly once."""
-    changed = _raise_final(state)
+    changed = raise_final(state)
     path = _plan_delivery(state)
     for digest, header in path:
         if not state.has_bodies(header):
@@ -51,7 +51,8 @@ def commit(state: State) -> bool:
     return changed
 
 
-def _raise_final(state: State) -> bool:
+def raise_final(state: State) -> bool:
+    """Let the highest FC raise the finalized view, before any rule asks about views at or below it."""
     if not state.fcs:
         return False
     best = max(state.fcs.values(), key=lambda certificate: certificate.number)

@@ -28,9 +28,13 @@ class StatementIn:
 
 @dataclass(frozen=True, slots=True)
 class CertificateIn:
-    """A certificate with q verified signatures of distinct voters of its epoch."""
+    """A certificate with q verified signatures of distinct voters of its epoch.
+
+    `broadcast` is False when it came to this device alone: nobody else may have it, so R8 spreads it.
+    """
 
     certificate: Certificate
+    broadcast: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,10 @@ class Replica:
         """Answer whether a submission is new to this replica."""
         return digest not in self._state.pool.entries
 
+    def wants_block(self, digest: bytes) -> bool:
+        """Answer whether the bytes of this block are worth checking."""
+        return fetch.wants_block(self._state, digest)
+
     # ------------------------------------------------------------------------------ inputs
 
     def absorb(self, message: Input, now_ms: int) -> None:
@@ -91,8 +95,8 @@ class Replica:
                     attest.on_attest(state, statement, own=own)
                 else:
                     tally.on_statement(state, statement, own=own)
-            case CertificateIn(certificate=certificate):
-                tally.on_certificate(state, certificate)
+            case CertificateIn(certificate=certificate, broadcast=broadcast):
+                tally.on_certificate(state, certificate, broadcast=broadcast)
             case ProposalIn():
                 tally.on_proposal(state, message)
             case SubmissionIn():
@@ -141,7 +145,8 @@ class Replica:
         while changed and not state.draft.wanted:
             passes += 1
             check(passes <= PASSES_MAX, "the rules do not come to rest")
-            changed = frontier.enter(state)
+            changed = finalize.raise_final(state)
+            changed |= frontier.enter(state)
             changed |= quiesce.switch(state)
             frontier.arm(state)
             changed |= propose.propose(state)

@@ -116,6 +116,11 @@ def _form(state: State, slots: Slots, statement: SignedStatement) -> None:
         signatures=tuple((voter, signers[voter]) for voter in chosen),
     )
     absorb_certificate(state, certificate)
+    _schedule_republish(state, certificate)
+
+
+def _schedule_republish(state: State, certificate: Certificate) -> None:
+    """R8: publish it after a random delay in [0, Δ/2] unless it is heard from somebody else before."""
     span = state.delta_ms // 2
     due = state.now_ms + state.jitter_ms(b"certificate", certificate.number, certificate.kind, span)
     state.republish[certificate.kind, certificate.number] = (due, certificate)
@@ -131,9 +136,16 @@ def _certificate_of(slots: Slots, kind: int) -> Certificate | None:
             return slots.fc
 
 
-def on_certificate(state: State, certificate: Certificate) -> None:
-    """Take a verified certificate of any view of this epoch; it was heard, so it need not be republished (R8)."""
-    state.republish.pop((certificate.kind, certificate.number), None)
+def on_certificate(state: State, certificate: Certificate, *, broadcast: bool) -> None:
+    """Take a verified certificate of any view of this epoch.
+
+    One that everybody heard need not be republished (R8). A VC or SC that was sent to this device alone is: else a
+    liar that completes a certificate in private keeps one device ahead of the others for ever (docs/PROTOCOL.md 5.4).
+    """
+    if broadcast:
+        state.republish.pop((certificate.kind, certificate.number), None)
+    elif certificate.kind != Kind.FINALIZE and wants_certificate(state, certificate):
+        _schedule_republish(state, certificate)
     absorb_certificate(state, certificate)
 
 
