@@ -169,7 +169,7 @@ DURATION_MS_MAX: Final = 1_000 * 24 * 3600 * 1000
 STORE_CHECK_BYTES_MAX: Final = 64 * 1024 * 1024
 """Up to this size a store is checked in full when it is opened, above it without comparing indexes with tables."""
 
-STORE_WAL_PAGES: Final = 2048
+STORE_WAL_PAGES: Final = 4096
 """Pages of the write-ahead log (8 MiB) after which a commit also pays for moving them into the database."""
 
 STORE_WAL_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -180,3 +180,18 @@ SNAPSHOTS_KEPT: Final = 2
 
 CHAIN_RECORDS_KEPT: Final = 256
 """Own records above which a store tries to prune without waiting for the next finalization."""
+
+VERIFIED_CACHE_MAX: Final = 2048
+"""Good signatures remembered by one device: a few views of 50 voters, some 400 KB."""
+
+HEARTBEAT_MS: Final = 10_000
+"""Interval of the heartbeat (R11), always."""
+
+COMMANDS_WAITING_MAX: Final = 4096
+"""Own commands waiting to be bundled into a submission; beyond, the caller hears `busy`."""
+
+OUTCOMES_TOLD_AGAIN: Final = 16
+"""Closed outcomes told to the behaviours again after a start, in case the crash came before their action."""
+
+CLIENT_WAIT_MS: Final = 60_000
+"""How long a member keeps a light client's `await`; the client asks again."""

@@ -1,0 +1,393 @@
+"""One device as one synchronous object: all waiting inputs in, one `Turn` out, and nothing leaves before it is durable.
+
+The order of one turn (ARCHITECTURE, "One message"): admit, absorb, advance, sign in memory, apply, repeat; then one
+transaction and the mark; only then frames, actions and answers. The shell around it does I/O and reads the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from swarm.apps.decisions.commands import cast_command, deadline_command
+from swarm.apps.router import Router
+from swarm.consensus.inputs import Applied, Input, ProposalIn, StatementIn, Tick
+from swarm.consensus.output import Output, Wanted
+from swarm.consensus.replica import Replica
+from swarm.consensus.state import Config
+from swarm.crypto.keys import KeyPair
+from swarm.device import events
+from swarm.device.admission import Admission, ClientAsk
+from swarm.device.answers import Answers
+from swarm.device.counters import Counter
+from swarm.device.deadlines import Deadlines
+from swarm.device.guard import Guard
+from swarm.device.ledger import Happened, Ledger
+from swarm.device.outbox import Outbox
+from swarm.device.own import OwnCommands
+from swarm.device.recovery import finalized_view, recovered_core
+from swarm.device.turn import (
+    Action,
+    AskBallot,
+    BallotReady,
+    DeviceEvent,
+    FrameIn,
+    Submit,
+    TellOutcome,
+    Turn,
+    TurnInput,
+)
+from swarm.device.verifier import Verifier
+from swarm.primitives.errors import InvariantError, check
+from swarm.primitives.ids import DeviceId
+from swarm.primitives.limits import HEARTBEAT_MS, QUERIES_PER_TURN_MAX, TURN_ROUNDS_MAX
+from swarm.storage.store import Batch, Finality, Store, StoredBlock
+from swarm.wire.certificates import Verify
+from swarm.wire.genesis import Genesis
+from swarm.wire.messages import Heartbeat, Proposal
+from swarm.wire.statements import Kind
+
+_DECISIONS = "decisions"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceConfig:
+    """Everything a device is told once."""
+
+    genesis: Genesis
+    me: DeviceId
+    keypair: KeyPair
+    delta_floor_ms: int = 50
+    delta_cap_ms: int = 10_000
+    heartbeat_ms: int = HEARTBEAT_MS
+    jitter_seed: bytes = b""
+    version: str = ""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one turn has gathered so far."""
+
+    now_ms: int
+    batch: Batch = field(default_factory=Batch)
+    events: list[DeviceEvent] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    questions: list[ClientAsk] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    applied: bool = False
+    wake_at_ms: int | None = None
+
+    def event(self, kind: str, **data: object) -> None:
+        """Report something observable."""
+        self.events.append(DeviceEvent(kind, self.now_ms, tuple(data.items())))
+
+
+class Device:
+    """A voter or an observer. Not thread-safe: one turn at a time, in whatever thread the shell chooses.
+
+    After `StoreError` or `InvariantError` the device is dead: the turn is discarded, nothing of it has left, and
+    every further turn raises.
+    """
+
+    def __init__(
+        self, config: DeviceConfig, store: Store, router: Router, verify: Verify, now_ms: int
+    ) -> None:
+        """Rebuild everything from the store and make the new boot number durable.
+
+        Raises `StoreError` when the store cannot be read or makes another log, `ConfigError` when `config.me` is
+        no member that runs a device.
+        """
+        genesis = config.genesis
+        voter = genesis.voter_index(config.me)
+        self._config = config
+        self._store = store
+        self._dead = False
+        restored = store.load()
+        boot = restored.boot + 1
+        store.commit(Batch(boot=boot))
+        self.ledger = Ledger(genesis, router)
+        replayed = self.ledger.restore(store, restored)
+        core = Config(
+            swarm_id=genesis.id,
+            epoch=0,
+            voters=genesis.voter_ids,
+            me=config.me,
+            budget=genesis.budget,
+            snapshot_every=genesis.snapshot_every,
+            delta_floor_ms=config.delta_floor_ms,
+            delta_cap_ms=config.delta_cap_ms,
+            jitter_seed=config.jitter_seed or config.keypair.public,
+        )
+        self.replica = Replica(core, recovered_core(restored, self.ledger.sequences, voter), now_ms)
+        self._guard = Guard(
+            swarm_id=genesis.id,
+            keypair=config.keypair,
+            voter=voter,
+            records=restored.records,
+            finalized_view=finalized_view(restored),
+            sequence=max(restored.sequence, self.ledger.sequences.high(config.me)[1]),
+        )
+        self._admission = Admission(genesis, config.me, self.replica, Verifier(genesis, verify))
+        self._outbox = Outbox(genesis.id, config.me, config.keypair, Counter(boot))
+        self._answers = Answers(store, self.ledger, self.replica, self._outbox, version=config.version)
+        self._answers.newest = restored.checkpoint
+        self._deadlines = Deadlines()
+        self._own = OwnCommands(config.me, self._guard, restored.own_submissions, now_ms)
+        self._asked: dict[bytes, None] = {}
+        self._beat_at_ms = now_ms
+        self._first_actions: list[Action] = [TellOutcome(o) for o in replayed.outcomes[-16:]]
+        self._is_voter = voter is not None
+        self._first = True
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Items refused at the door since the start, by reason."""
+        return self._admission.dropped
+
+    @property
+    def outstanding(self) -> int:
+        """Own submissions signed and not yet in the log."""
+        return self._own.outstanding
+
+    # ------------------------------------------------------------------------------ the turn
+
+    def turn(self, inputs: Sequence[TurnInput], now_ms: int) -> Turn:
+        """Take all waiting inputs at one instant (monotonic ms) and return everything that may now leave.
+
+        Raises `StoreError` when the disk failed and `InvariantError` for a bug; nothing of the turn has left then,
+        and the caller must stop.
+        """
+        check(not self._dead, "a device that failed takes no more turns")
+        try:
+            return self._turn(inputs, now_ms)
+        except BaseException:
+            self._dead = True
+            self._outbox.discard()
+            raise
+
+    def _turn(self, inputs: Sequence[TurnInput], now_ms: int) -> Turn:
+        work = _Work(now_ms)
+        if self._first:
+            self._start(work)
+        for message in inputs:
+            self._take(message, work)
+        self._time(work)
+        self._run(work)
+        if work.applied:
+            self._look_at_decisions(work)
+            if self._own.waiting:
+                self._run(work)
+        synced = not work.batch.is_empty()
+        if synced:
+            self._store.commit(work.batch)
+        self._after_commit(work)
+        frames = self._outbox.take()
+        return Turn(frames, tuple(work.actions), work.wake_at_ms, tuple(work.events), synced)
+
+    def _start(self, work: _Work) -> None:
+        self._first = False
+        work.actions.extend(self._first_actions)
+        self._first_actions = []
+        self._look_at_decisions(work)
+        work.event(
+            events.STARTED,
+            view=self.replica.state.final_view + 1,
+            height=self.ledger.height,
+            log_size=self.ledger.frontier.size,
+            boot=self._outbox.counter.boot,
+        )
+
+    def _take(self, message: TurnInput, work: _Work) -> None:
+        match message:
+            case FrameIn():
+                if message.sender == self._config.me:
+                    return
+                self._answers.peers_heard[message.sender] = work.now_ms
+                for admitted in self._admission.admit(message):
+                    if not isinstance(admitted, ClientAsk):
+                        self.replica.absorb(admitted, work.now_ms)
+                    elif len(work.questions) < QUERIES_PER_TURN_MAX:
+                        work.questions.append(admitted)
+            case Submit(app=app, command=command, tag=tag):
+                if not self._own.put(app, command, tag):
+                    work.event(events.BUSY, tag=tag)
+            case BallotReady(decision=decision, ballot=ballot):
+                self._own.put(_DECISIONS, cast_command(decision, ballot), 0)
+
+    def _time(self, work: _Work) -> None:
+        if self._is_voter:
+            for decision in self._deadlines.take_due(work.now_ms):
+                self._own.put(_DECISIONS, deadline_command(decision), 0)
+        self.replica.absorb(Tick(), work.now_ms)
+
+    def _run(self, work: _Work) -> None:
+        """Absorb, sign and apply until the core wants nothing more."""
+        for _ in range(TURN_ROUNDS_MAX):
+            for submission in self._own.sign_waiting(work.batch, work.now_ms):
+                self.replica.absorb(submission, work.now_ms)
+                body = submission.submission.body
+                work.event(
+                    events.SUBMITTED,
+                    id=submission.submission.id,
+                    sequence=body.sequence,
+                    commands=len(body.commands),
+                    tags=self._own.tags_of(submission.submission.id),
+                )
+            output = self.replica.advance(work.now_ms)
+            work.outputs.append(output)
+            self._collect(output, work)
+            for wanted in output.wanted:
+                self.replica.absorb(self._sign(wanted, work.batch), work.now_ms)
+            for certificate in output.keep_certificates:
+                if certificate.kind == Kind.FINALIZE:
+                    self._guard.on_finalized(certificate.number)
+            for block in output.finalized:
+                stored = StoredBlock(block.hash, block.header, block.submissions, block.counts)
+                work.batch.finalized.append(Finality(stored, block.finality))
+                self.replica.absorb(self._apply(stored, work), work.now_ms)
+            if output.is_quiet() and not self._own.can_sign():
+                work.wake_at_ms = output.wake_at_ms
+                return
+        raise InvariantError("a turn does not come to rest")
+
+    def _collect(self, output: Output, work: _Work) -> None:
+        batch = work.batch
+        batch.certificates.extend(output.keep_certificates)
+        batch.blocks.extend(StoredBlock(b.hash, b.header, b.submissions) for b in output.keep_blocks)
+        batch.checkpoints.extend(output.checkpoints)
+        batch.evidence.extend((e.first, e.second) for e in output.evidence)
+        for checkpoint in output.checkpoints:
+            self._answers.newest = checkpoint
+            work.event(events.CHECKPOINT, height=checkpoint.height, log_size=checkpoint.log_size)
+        for evidence in output.evidence:
+            kinds = chr(evidence.first.kind) + chr(evidence.second.kind)
+            voter = self._config.genesis.voter_ids[evidence.first.voter]
+            work.event(events.EVIDENCE, voter=voter, kinds=kinds, view=evidence.first.number)
+        for name, number in output.notes:
+            _report_note(work, name, number)
+
+    def _sign(self, wanted: Wanted, batch: Batch) -> Input:
+        statement = self._guard.sign(wanted.kind, wanted.epoch, wanted.number, wanted.digest, batch)
+        if wanted.proposal is None:
+            self._outbox.put(statement)
+            return StatementIn(statement, own=True)
+        unsigned = wanted.proposal
+        proposal = Proposal(
+            header=unsigned.header,
+            parent=unsigned.parent,
+            skips=unsigned.skips,
+            signature=statement.signature,
+        )
+        batch.proposals.append(proposal)
+        self._outbox.put(proposal)
+        return ProposalIn(proposal, wanted.digest, own=True)
+
+    def _apply(self, block: StoredBlock, work: _Work) -> Applied:
+        applied, happened = self.ledger.apply(block, work.batch)
+        work.applied = True
+        header = block.header
+        counted = [s for s, counts in zip(block.submissions, block.counts, strict=True) if counts]
+        work.event(
+            events.FINALIZED,
+            height=header.height,
+            view=header.view,
+            hash=block.hash,
+            submissions=len(counted),
+            commands=sum(len(s.body.commands) for s in counted),
+            log_size=applied.log_size,
+        )
+        self._report(happened, header.height, work)
+        for submission in block.submissions:
+            self._settle(submission.id, happened.applied.get(submission.id), header.height, work)
+        return applied
+
+    def _settle(self, submission: bytes, position: int | None, height: int, work: _Work) -> None:
+        own = self._own.settle(submission)
+        if own is None:
+            return
+        if position is None:
+            work.event(events.LOST, id=submission, reason="no-op", tags=own.tags)
+            return
+        work.event(
+            events.COMMITTED,
+            id=submission,
+            height=height,
+            position=position,
+            latency_ms=work.now_ms - own.signed_at_ms,
+            tags=own.tags,
+        )
+
+    def _report(self, happened: Happened, height: int, work: _Work) -> None:
+        for submission, _, app, reason in happened.rejected:
+            work.event(events.REJECTED, app=app, reason=reason, own=self._own.is_own(submission))
+        if happened.opened:
+            work.event(events.OPENED, count=happened.opened)
+        for outcome in happened.outcomes:
+            work.event(events.CLOSED, outcome=outcome, height=height)
+            work.actions.append(TellOutcome(outcome))
+
+    def _look_at_decisions(self, work: _Work) -> None:
+        """Start timers for what is open, and ask the behaviours once per start for each ballot still missing."""
+        decisions = self.ledger.router.decisions
+        if decisions is None:
+            return
+        views = decisions.open_decisions()
+        self._deadlines.watch(views, work.now_ms)
+        open_now = {view.id for view in views}
+        for id in [d for d in self._asked if d not in open_now]:
+            del self._asked[id]
+        for view in views:
+            if view.id not in self._asked and view.is_open_for(self._config.me):
+                self._asked[view.id] = None
+                if not self._own.has_cast(view.id):
+                    work.actions.append(AskBallot(view))
+
+    def _after_commit(self, work: _Work) -> None:
+        """Everything below may leave now: the turn is durable."""
+        for output in work.outputs:
+            for send in output.sends:
+                self._outbox.put(send.item, send.to)
+            for ask in output.asks:
+                self._outbox.ask(ask.to, ask.ask)
+            for serve in output.serves:
+                self._answers.serve(serve)
+        for question in work.questions:
+            self._answers.ask(question, work.now_ms)
+        if work.applied or work.batch.checkpoints:
+            self._answers.wake(work.now_ms)
+        if work.now_ms >= self._beat_at_ms:
+            self._beat(work.now_ms)
+        times = [work.wake_at_ms, self._deadlines.next_due_ms() if self._is_voter else None, self._beat_at_ms]
+        work.wake_at_ms = min(t for t in times if t is not None)
+
+    def _beat(self, now_ms: int) -> None:
+        state = self.replica.state
+        interval = self._config.heartbeat_ms
+        # The first beat comes at once, the later ones spread over the interval, so that a fleet does not beat as one.
+        offset = state.jitter_ms(b"heartbeat", now_ms // interval, 0, interval // 10)
+        self._beat_at_ms = now_ms + interval - offset
+        boot, n = self._outbox.counter.next()
+        self._outbox.beat(
+            Heartbeat(
+                boot=boot,
+                n=n,
+                epoch=state.config.epoch,
+                finalized_view=state.final_view,
+                height=self.ledger.height,
+                incarnation=self.ledger.sequences.high(self._config.me)[0],
+                attest=state.own_attest,
+                pending=len(state.pool.pending),
+                oldest=next(iter(state.pool.pending), None),
+            ),
+        )
+
+
+def _report_note(work: _Work, name: str, number: int) -> None:
+    if name == "entered":
+        work.event(events.ENTERED, view=number)
+    elif name.startswith("skip-"):
+        work.event(events.SKIPPED, view=number, reason=name.removeprefix("skip-"))
+    elif name == "standstill":
+        work.event(events.STANDSTILL, view=number)
+    elif name == "attest-mismatch":
+        work.event(events.ALARM, what="attestations of one height differ", height=number)
