@@ -30,6 +30,7 @@ Scalar = bool | int | float | str
 Value = Union[None, Scalar, "dict[str, Node]", "list[Node]"]
 T = TypeVar("T")
 
+_KEY_SHOWN_MAX: Final = 80
 _MILLION: Final = 1_000_000
 _TAG: Final = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -83,6 +84,9 @@ def _where(source: str, line: int, path: str) -> str:
 def _join(path: str, part: str | int) -> str:
     if isinstance(part, int):
         return f"{path}[{part}]"
+    if len(part) > _KEY_SHOWN_MAX or not part.isprintable():
+        # a key may hold anything, a line break included, and an error stays one line
+        part = repr(part[:_KEY_SHOWN_MAX])
     return f"{path}.{part}" if path else part
 
 
@@ -169,7 +173,7 @@ class _TreeBuilder:
             entries[key] = self.build(raw_value, _join(path, key), raw_key.start_mark.line)
         return entries
 
-    def _scalar(self, raw: yaml.Node, path: str) -> None | Scalar:
+    def _scalar(self, raw: yaml.Node, path: str) -> Scalar | None:
         text = str(raw.value)
         kind = str(raw.tag).removeprefix(_TAG)
         if kind == "null":
@@ -353,7 +357,7 @@ def refuse_unknown(node: Node, legal: Iterable[str], *, what: str = "key") -> No
     words = list(legal)
     for key, item in entries_of(node).items():
         if key not in words:
-            raise item.error(f"unknown {what} {key!r}", hint=nearest_hint(key, words))
+            raise item.error(f"unknown {what} {key[:_KEY_SHOWN_MAX]!r}", hint=nearest_hint(key, words))
 
 
 def read_choice(node: Node, legal: Iterable[str], *, what: str = "value") -> str:
@@ -370,8 +374,8 @@ def read_name(node: Node) -> str:
     return checked_name(convert(node, str), where=node.where)
 
 
-def read_names(node: Node) -> tuple[str, ...]:
-    """Return one name or a list of at least one, each at most once."""
+def read_names(node: Node, *, may_be_empty: bool = False) -> tuple[str, ...]:
+    """Return one name or a list of at least one (or of none, if that means something), each at most once."""
     nodes = node.value if isinstance(node.value, list) else [node]
     names: list[str] = []
     for item in nodes:
@@ -379,7 +383,7 @@ def read_names(node: Node) -> tuple[str, ...]:
         if name in names:
             raise item.error(f"{name!r} stands twice")
         names.append(name)
-    if not names:
+    if not names and not may_be_empty:
         raise node.error("is an empty list")
     return tuple(names)
 
@@ -455,7 +459,7 @@ def parse_duration_ms(text: str, where: str) -> int:
     sign, whole, fraction, unit = match.groups(default="")
     if sign:
         raise ConfigError(f"the duration {text!r} is negative", where=where, hint=_DURATION_HINT)
-    scale = 10 ** len(fraction)
+    scale: int = 10 ** len(fraction)
     duration_ms, rest = divmod(int(whole + fraction) * _UNITS_MS[unit], scale)
     if rest:
         raise ConfigError(f"{text!r} is no whole number of milliseconds", where=where, hint=_DURATION_HINT)
