@@ -471,6 +471,6 @@ def parse_duration_ms(text: str, where: str) -> int:
 def format_duration_ms(duration_ms: int) -> str:
     """Return a duration as a person writes it: the largest unit that leaves a whole number."""
     for unit in ("h", "m", "s"):
-        if duration_ms and duration_ms % _UNITS_MS[unit] == 0:
+        if duration_ms % _UNITS_MS[unit] == 0 and (duration_ms or unit == "s"):
             return f"{duration_ms // _UNITS_MS[unit]}{unit}"
     return f"{duration_ms}ms"

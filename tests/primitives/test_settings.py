@@ -241,6 +241,11 @@ def test_a_bad_duration_shows_how_one_is_written() -> None:
     assert "must be longer than zero" in refusal("wait: 0s")
 
 
+def test_durations_are_shown_in_the_largest_whole_unit() -> None:
+    shown = [format_duration_ms(duration_ms) for duration_ms in (0, 1, 1_000, 90_000, 120_000, 3_600_000)]
+    assert shown == ["0s", "1ms", "1s", "90s", "2m", "1h"]
+
+
 @given(st.integers(0, DURATION_MS_MAX))
 @settings(deadline=None)
 def test_a_formatted_duration_reads_back(duration_ms: int) -> None:

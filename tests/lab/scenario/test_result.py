@@ -322,7 +322,7 @@ def test_the_table_names_the_liar_and_shows_kill_and_return() -> None:
     assert "Suspects: a hint, no evidence" in text
     assert "Convicted by evidence: nobody" in text
     assert "killed at 12s, back at 18s" in text
-    assert "byzantine from 0ms: silent" in text
+    assert "byzantine from 0s: silent" in text
     assert re.search(r"temperature +│ +7 +│ median +│ +21\.10 +│ +1 +│ 120ms", text)
     assert "up to 1 voter may lie without breaking agreement" in text
     assert re.search(r"committed_min: 20 +│ 25 +│ yes", text)
