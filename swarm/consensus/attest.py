@@ -69,14 +69,14 @@ def _match(state: State, height: int) -> None:
     )
 
 
-def plan_attest(state: State) -> int | None:
-    """Return the height to attest now, None for none: at most one outstanding per Δ, then the newest.
+def _candidate(state: State) -> tuple[int | None, bool]:
+    """Return the height that R14 asks for, None for none, and whether another voter attested it already.
 
-    A height that another voter has attested already goes first, so that voters that apply at different speeds
-    meet at one height instead of passing each other for ever.
+    Such a height goes first, so that voters that apply at different speeds meet at one height instead of passing
+    each other for ever.
     """
     if state.me is None:
-        return None
+        return None, False
     last = 0 if state.own_attest is None else state.own_attest.number
     candidate = state.attest_candidate
     if not state.work and state.delivered_height in state.applied:
@@ -91,15 +91,18 @@ def plan_attest(state: State) -> int | None:
     if heard:
         candidate = max(heard)
     if candidate <= last or candidate not in state.applied:
-        return None
+        return None, False
+    return candidate, bool(heard)
+
+
+def plan_attest(state: State) -> int | None:
+    """Return the height to attest now, None for none: at most one outstanding per Δ, then the newest."""
+    candidate, heard = _candidate(state)
+    last = 0 if state.own_attest is None else state.own_attest.number
     outstanding = last > state.checkpoint_height
-    if outstanding and not heard and state.now_ms < _next_allowed_ms(state):
+    if outstanding and not heard and state.now_ms < (state.attest_wanted_at_ms or 0):
         return None
     return candidate
-
-
-def _next_allowed_ms(state: State) -> int:
-    return state.attest_wanted_at_ms or 0
 
 
 def attest(state: State) -> bool:
@@ -116,7 +119,5 @@ def attest(state: State) -> bool:
 
 def next_due_ms(state: State) -> int | None:
     """Return when an attestation that waits for its Δ may be signed."""
-    last = 0 if state.own_attest is None else state.own_attest.number
-    if state.me is None or state.attest_candidate <= last:
-        return None
-    return state.attest_wanted_at_ms
+    candidate, _ = _candidate(state)
+    return None if candidate is None else state.attest_wanted_at_ms

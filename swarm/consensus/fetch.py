@@ -67,9 +67,11 @@ def _need_delivery(state: State, needs: dict[Key, Need], floor: int) -> None:
     while digest != state.delivered_hash:
         header = state.headers.get(digest)
         if header is None:
-            if digest == state.final_hash:
-                needs["block", digest] = Need(AskBlock(hash=digest), claimants, floor // 4)
             height = state.delivered_height + 1
+            asked = state.fetches.get(("blocks", height))
+            if digest == state.final_hash or (asked is not None and asked.attempt >= state.n):
+                # Also by hash, down from the FC: blocks up to the next FC may be too many or too large for one answer.
+                needs["block", digest] = Need(AskBlock(hash=digest), claimants, floor // 4)
             needs["blocks", height] = Need(AskBlocks(height=height), claimants, floor // 2)
             return
         if not state.has_bodies(header):

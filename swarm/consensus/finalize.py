@@ -110,11 +110,11 @@ def _deliver(state: State, digest: bytes, header: Header) -> None:
     state.delivered_view = header.view
     state.delivered_height = header.height
     for submission in submissions:
-        state.pool.remove(submission.id)
         state.pool.own.pop(submission.id, None)
     state.fcs.pop(digest, None)
     _forget_below(state)
-    needed = {s for h in state.headers.values() for s in h.submissions}
+    # A block above may hold a delivered submission once more, as a no-op, and needs its bytes for that.
+    needed = {s for h in state.headers.values() if h.view > header.view for s in h.submissions}
     state.pool.judge_again(state.sequences, state.delivered_height, needed)
     state.pool.drop_unneeded(needed)
 

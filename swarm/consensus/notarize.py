@@ -133,6 +133,9 @@ def notarize(state: State) -> bool:
 def keep_chain(state: State, digest: bytes) -> None:
     """Make the bytes of the block and of its unfinalized ancestors durable: N promises to serve them (R3, R10)."""
     for current, header in state.unfinalized_chain(digest):
+        if header.view <= state.final_view:
+            # Final already: its bytes may be missing here, and they become durable when it is delivered.
+            break
         if current in state.kept:
             continue
         state.kept.add(current)

@@ -43,9 +43,8 @@ def propose(state: State) -> bool:
     if not may_propose(state):
         return False
     parent_view, parent_hash = plan_parent(state)
-    if not state.chain_in_hand(parent_hash) or parent_hash not in state.headers:
-        return False
-    if parent_hash == state.final_hash != state.delivered_hash:
+    if state.final_hash != state.delivered_hash or not state.chain_in_hand(parent_hash):
+        # What would be a no-op is judged on the applied state, so the leader applies what is final first.
         return False
     parent_header = state.headers[parent_hash]
     submissions = _select(state, parent_hash, parent_header.height + 1)

@@ -171,13 +171,15 @@ class Replica:
             min((due for due, _ in state.republish.values()), default=None),
             min((r.due_ms for r in state.pool.own.values()), default=None),
         ]
-        if state.armed_at_ms is not None and state.me is not None:
-            slots = state.views.get(state.cur)
-            if slots is None or slots.own_n is None:
-                candidates.append(frontier.vote_deadline_ms(state))
-            candidates.append(frontier.view_deadline_ms(state))
-            if propose.may_propose(state):
-                candidates.append(propose.empty_wait_ms(state))
+        if skip.may_skip(state):
+            # After K or F nothing of cur waits for time: only certificates move on from there.
+            voted = state.slots(state.cur).own_n is not None
+            candidates.append(
+                frontier.view_deadline_ms(state) if voted else frontier.vote_deadline_ms(state)
+            )
+        wait = propose.empty_wait_ms(state) if propose.may_propose(state) else None
+        if wait is not None and wait > state.now_ms:
+            candidates.append(wait)
         times = [c for c in candidates if c is not None]
         # A time that is already past means "blocked by the token bucket": look again when it holds a token more.
         return max(min(times), state.now_ms + 1000 // EGRESS_FRAMES_PER_SECOND + 1) if times else None

@@ -156,7 +156,8 @@ def wants_certificate(state: State, certificate: Certificate) -> bool:
         if len(state.fcs) >= UNFINALIZED_VIEWS_MAX and view <= state.final_view:
             return False
         return view > state.delivered_view and certificate.digest not in state.fcs
-    if view <= state.final_view or view > state.final_view + UNFINALIZED_VIEWS_MAX:
+    # The bound goes with cur: counted from the finalized view it would stop an outage of that length for ever.
+    if view <= state.final_view or view > max(state.cur, state.final_view) + UNFINALIZED_VIEWS_MAX:
         return False
     slots = state.views.get(view)
     return slots is None or _certificate_of(slots, certificate.kind) is None
@@ -189,6 +190,7 @@ def on_proposal(state: State, message: ProposalIn) -> None:
     header = proposal.header
     if header.view <= state.final_view or not state.in_window(header.view):
         if header.view > state.cur:
+            state.heard[header.proposer] = max(state.heard[header.proposer], header.view)
             state.ahead[header.proposer] = max(state.ahead.get(header.proposer, 0), header.view)
         elif not message.own:
             _answer_straggler(state, header.proposer, header.view)
