@@ -73,6 +73,9 @@ class Batch:
     snapshots: list[Snapshot] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     evidence: list[tuple[SignedStatement, SignedStatement]] = field(default_factory=list)
+    settled_submissions: list[bytes] = field(default_factory=list)
+    """Ids of own submissions that need no republishing although this store saw no block with them: expired,
+    superseded, or proven to a light client."""
     boot: int | None = None
 
     def is_empty(self) -> bool:
@@ -89,6 +92,7 @@ class Batch:
             or self.snapshots
             or self.checkpoints
             or self.evidence
+            or self.settled_submissions
             or self.boot is not None
         )
 
@@ -168,6 +172,9 @@ class Store(Protocol):
 
     def blocks_after(self, height: int) -> Iterator[StoredBlock]:
         """Yield the log's blocks above `height` in order, for the replay into the applications."""
+
+    def evidence(self) -> tuple[tuple[SignedStatement, SignedStatement], ...]:
+        """Return the stored evidence in the order of epoch, voter and kinds; one pair of each."""
 
     def close(self) -> None:
         """Release the lock; a closed store answers nothing."""
