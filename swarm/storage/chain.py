@@ -102,6 +102,13 @@ class Chain:
         twin.entries = self.entries.copy()
         return twin
 
+    def verified(self) -> Chain:
+        """Return this chain rebuilt from its base, link by link; raises `StoreGoneError` where one does not fit."""
+        twin = Chain(self.base, sequence=self.sequence, attest=self.attest)
+        for entry in self.entries:
+            twin.replay(entry)
+        return twin
+
     def append(self, record: OwnRecord) -> Entry:
         """Add a record at the end and return it as it is to be stored."""
         entry = Entry(self.head.count, record, record_hash(self.head.hash, self.head.count, record))

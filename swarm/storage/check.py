@@ -303,9 +303,11 @@ def _mend(path: Path, parts: set[str]) -> Iterator[str]:
             slots = read_slots(mark_path(path), identity.seal)
             _rewrite_mark(mark_path(path), identity.seal, chain, boot, slots)
             yield f"wrote the mark anew: {chain.head.count} statements"
-        busy, pages, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if not busy and pages > 0:
-            yield f"moved {pages} pages of the write-ahead log into the database"
+        wal = path.with_name(path.name + "-wal")
+        wal_bytes = wal.stat().st_size if wal.exists() else 0
+        busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if wal_bytes and not busy:
+            yield f"moved the write-ahead log ({wal_bytes} bytes) into the database"
     finally:
         connection.close()
 

@@ -111,6 +111,7 @@ class MemoryStore:
         self._next_failure = ""
         self._cut: Boundary | None = None
         self._synced: Medium | None = None
+        medium.chain = medium.chain.verified()
         if check_beginning(medium.chain, medium.seal):
             check_mark(medium.chain, medium.mark)
             medium.chain.append(seal_record(medium.chain.base.hash))
