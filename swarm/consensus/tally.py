@@ -179,6 +179,7 @@ def absorb_certificate(state: State, certificate: Certificate) -> None:
         slots.vc = certificate
     else:
         slots.sc = certificate
+        state.note("cleared-by-skip", view)
     state.draft.keep_certificates.append(certificate)
 
 

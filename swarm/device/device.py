@@ -11,13 +11,21 @@ from dataclasses import dataclass, field
 
 from swarm.apps.decisions.commands import cast_command, deadline_command
 from swarm.apps.router import Router
-from swarm.consensus.inputs import Applied, Input, ProposalIn, StatementIn, Tick
+from swarm.consensus.inputs import (
+    Applied,
+    HeartbeatIn,
+    Input,
+    ProposalIn,
+    RequestIn,
+    StatementIn,
+    Tick,
+)
 from swarm.consensus.output import Output, Wanted
 from swarm.consensus.replica import Replica
 from swarm.consensus.state import Config
 from swarm.crypto.keys import KeyPair
 from swarm.device import events
-from swarm.device.admission import Admission, ClientAsk
+from swarm.device.admission import Admission, Admitted, ClientAsk
 from swarm.device.answers import Answers
 from swarm.device.counters import Counter
 from swarm.device.deadlines import Deadlines
@@ -149,6 +157,15 @@ class Device:
         """Own submissions signed and not yet in the log."""
         return self._own.outstanding
 
+    @property
+    def boot(self) -> int:
+        """The boot number of this start; durable."""
+        return self._outbox.counter.boot
+
+    def beat_soon(self) -> None:
+        """Send a heartbeat with the next turn: nobody heard those of the time without a connection (R11)."""
+        self._beat_at_ms = 0
+
     # ------------------------------------------------------------------------------ the turn
 
     def turn(self, inputs: Sequence[TurnInput], now_ms: int) -> Turn:
@@ -202,8 +219,8 @@ class Device:
             case FrameIn():
                 if message.sender == self._config.me:
                     return
-                self._answers.peers_heard[message.sender] = work.now_ms
                 for admitted in self._admission.admit(message):
+                    self._hear(admitted, work)
                     if not isinstance(admitted, ClientAsk):
                         self.replica.absorb(admitted, work.now_ms)
                     elif len(work.questions) < QUERIES_PER_TURN_MAX:
@@ -213,6 +230,19 @@ class Device:
                     work.event(events.BUSY, tag=tag)
             case BallotReady(decision=decision, ballot=ballot):
                 self._own.put(_DECISIONS, cast_command(decision, ballot), 0)
+
+    def _hear(self, admitted: Admitted, work: _Work) -> None:
+        """Note whose own, verified word this was; a topic's sender, a relayed certificate or a body says nothing."""
+        match admitted:
+            case StatementIn(statement=statement):
+                peer = self._config.genesis.voter_ids[statement.voter]
+            case HeartbeatIn(sender=peer) | RequestIn(sender=peer) | ClientAsk(sender=peer):
+                pass
+            case _:
+                return
+        if peer not in self._answers.peers_heard:
+            work.event(events.HEARD, device=peer)
+        self._answers.peers_heard[peer] = work.now_ms
 
     def _time(self, work: _Work) -> None:
         if self._is_voter:
@@ -321,7 +351,7 @@ class Device:
         for submission, _, app, reason in happened.rejected:
             work.event(events.REJECTED, app=app, reason=reason, own=self._own.is_own(submission))
         if happened.opened:
-            work.event(events.OPENED, count=happened.opened)
+            work.event(events.OPENED, decisions=tuple(happened.opened), height=height)
         for outcome in happened.outcomes:
             work.event(events.CLOSED, outcome=outcome, height=height)
             work.actions.append(TellOutcome(outcome))
@@ -387,6 +417,8 @@ def _report_note(work: _Work, name: str, number: int) -> None:
         work.event(events.ENTERED, view=number)
     elif name.startswith("skip-"):
         work.event(events.SKIPPED, view=number, reason=name.removeprefix("skip-"))
+    elif name == "cleared-by-skip":
+        work.event(events.CLEARED_BY_SKIP, view=number)
     elif name == "standstill":
         work.event(events.STANDSTILL, view=number)
     elif name == "attest-mismatch":

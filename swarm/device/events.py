@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
+
+from swarm.apps.decisions.rules import Outcome
+from swarm.device.turn import DeviceEvent
+from swarm.primitives.errors import DecodeError
+from swarm.primitives.limits import FRAME_BYTES_MAX
+from swarm.wire.codec import Codec, encode
+
+_OUTCOME: Final[Codec[Outcome]] = Codec(Outcome, bytes_max=FRAME_BYTES_MAX)
 
 STARTED: Final = "started"
 """view, height, log_size, boot."""
+HEARD: Final = "heard"
+"""device: the first verified word of a peer since the start."""
 ENTERED: Final = "entered"
 """view."""
 SKIPPED: Final = "skipped"
 """view, reason."""
+CLEARED_BY_SKIP: Final = "cleared-by-skip"
+"""view: it ended with a skip certificate."""
 FINALIZED: Final = "finalized"
 """height, view, submissions, commands, log_size, hash."""
 SUBMITTED: Final = "submitted"
@@ -23,7 +36,7 @@ BUSY: Final = "busy"
 REJECTED: Final = "rejected"
 """app, reason, own: an application refused a command."""
 OPENED: Final = "opened"
-"""count."""
+"""decisions, height."""
 CLOSED: Final = "closed"
 """outcome, height."""
 CHECKPOINT: Final = "checkpoint"
@@ -34,3 +47,37 @@ STANDSTILL: Final = "standstill"
 """view."""
 ALARM: Final = "alarm"
 """what: attestations that differ, two live devices with one key."""
+
+
+def event_to_json(event: DeviceEvent) -> dict[str, object]:
+    """Return an event as JSON data: bytes and outcomes become tagged hexadecimal, tuples become lists."""
+    return {"kind": event.kind, "at_ms": event.at_ms, "data": {k: _to_json(v) for k, v in event.data}}
+
+
+def event_from_json(value: Mapping[str, Any]) -> DeviceEvent:
+    """Return the event of what `event_to_json` gave; raises `DecodeError` for anything else."""
+    try:
+        data = tuple((key, _from_json(item)) for key, item in value["data"].items())
+        return DeviceEvent(str(value["kind"]), int(value["at_ms"]), data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DecodeError("malformed", f"event: {error}") from None
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    if isinstance(value, Outcome):
+        return {"outcome": encode(value).hex()}
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    return value
+
+
+def _from_json(value: object) -> object:
+    if isinstance(value, dict):
+        if "hex" in value:
+            return bytes.fromhex(value["hex"])
+        return _OUTCOME.decode(bytes.fromhex(value["outcome"]))
+    if isinstance(value, list):
+        return tuple(_from_json(item) for item in value)
+    return value

@@ -29,7 +29,8 @@ class Happened:
     """What applying blocks brought about, for actions, events and waiting clients."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    opened: int = 0
+    opened: list[bytes] = field(default_factory=list)
+    """Ids of the decisions that opened."""
     rejected: list[tuple[bytes, int, str, str]] = field(default_factory=list)
     """(submission id, command index, application, reason)."""
     applied: dict[bytes, int] = field(default_factory=dict)
@@ -137,7 +138,7 @@ def _note_event(happened: Happened, submission: bytes, command: int, app: str, b
         happened.rejected.append((submission, command, app, content.reason))
     elif app == "decisions":
         match decode_event(content):
-            case Opened():
-                happened.opened += 1
+            case Opened(decision=view):
+                happened.opened.append(view.id)
             case Closed(outcome=outcome):
                 happened.outcomes.append(outcome)
