@@ -50,7 +50,7 @@ class Thermostat:
 
     def _deviation(self, decision: bytes) -> float:
         # Seeded per decision, so that being asked again after a crash gives the same reading. Twelve uniform numbers
-        # less six have mean 0 and variance 1 and need additions only: `gauss` goes through logarithm and cosine,
-        # whose last bit differs between machines.
+        # less six have mean 0 and variance 1. Added as integers: `gauss` goes through logarithm and cosine, whose
+        # last bit differs between machines, and `sum` of floats rounds differently from Python 3.12 on.
         random = Random(tagged_sha256("thermostat", self._seed, decision))
-        return sum(random.random() for _ in range(12)) - 6.0
+        return sum(random.getrandbits(32) for _ in range(12)) / 2**32 - 6.0
