@@ -1,0 +1,12 @@
+# The public names for type checkers, imported from where they live; at run time `__init__.py` loads them lazily.
+
+from typing import Any, Final
+
+from swarm.apps.application import Application as Application
+from swarm.apps.verify import verify_proof as verify_proof
+from swarm.behaviours.behaviour import Behaviour as Behaviour
+from swarm.lab.scenario.runner import run_scenario as run_scenario
+
+__version__: Final[str]
+
+def __getattr__(name: str) -> Any: ...

@@ -1,0 +1,61 @@
+"""Files that commands read and write, with a `ConfigError` of one line for each that cannot be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from swarm.primitives.errors import ConfigError
+from swarm.primitives.limits import GENESIS_BYTES_MAX
+from swarm.wire.genesis import Genesis, parse_genesis
+
+STDOUT: Final = "-"
+"""What stands for standard output where a file name is asked for."""
+
+
+def read_file(path: Path, bytes_max: int) -> bytes:
+    """Return the content of a file, cut after `bytes_max` + 1 bytes so that its reader can see it is too long.
+
+    Raises `ConfigError` that says why it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(bytes_max + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read: {_reason(error)}", where=str(path)) from None
+
+
+def load_genesis(path: Path) -> Genesis:
+    """Return the checked genesis in the file at `path`; raises `ConfigError` with the file and the key's path."""
+    content = read_file(path, 4 * GENESIS_BYTES_MAX)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError("not JSON: it is no UTF-8 text", where=str(path)) from None
+    return parse_genesis(text, str(path))
+
+
+def write_json(data: Any, target: str) -> None:
+    """Write `data` as indented JSON with a final newline to the file `target`, or to standard output for `-`.
+
+    Raises `ConfigError` when the file cannot be written.
+    """
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if target == STDOUT:
+        sys.stdout.write(text)
+        return
+    try:
+        Path(target).write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be written: {_reason(error)}", where=target) from None
+
+
+def words_beside(json_target: str | None) -> TextIO:
+    """Return where sentences for people go: stdout, but stderr when JSON goes to stdout."""
+    return sys.stderr if json_target == STDOUT else sys.stdout
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,87 @@
+"""`swarm store check` and `swarm store repair`: the integrity of a device's store, agent stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from swarm.cli.boundary import EXIT_DONE, EXIT_FAILED
+from swarm.cli.files import words_beside, write_json
+from swarm.storage.check import StoreReport, check_store, repair_store
+
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", show_default=False, help="The store, for example dev-0.sqlite.")
+]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
+]
+
+
+def check(file: FileArgument, *, json: JsonOption = None) -> int:
+    """Say everything that is wrong with a store, changing nothing in it; the agent must be stopped.
+
+    Exit code 1 if anything is wrong, 2 if there is no such store or an agent holds it.
+    """
+    report = check_store(file)
+    print("\n".join(describe_report(report)), file=words_beside(json))
+    if json is not None:
+        write_json(report_store(report), json)
+    return EXIT_DONE if report.ok else EXIT_FAILED
+
+
+def repair(file: FileArgument, *, json: JsonOption = None) -> int:
+    """Restore what follows from the rest of a store; statements that are lost stay lost.
+
+    Exit code 1 if something is wrong afterwards, 2 if this store cannot be repaired.
+    """
+    repaired = repair_store(file)
+    lines = [*repaired.done] or ["nothing to repair"]
+    print("\n".join([*lines, *describe_report(repaired.after)]), file=words_beside(json))
+    if json is not None:
+        write_json({"done": list(repaired.done), "after": report_store(repaired.after)}, json)
+    return EXIT_DONE if repaired.after.ok else EXIT_FAILED
+
+
+def describe_report(report: StoreReport) -> list[str]:
+    """Return the lines that say what a check saw."""
+    device = f" of {report.device}" if report.device else ""
+    held = report.statements
+    lines = [
+        f"{report.path}: store{device}: height {report.height}, {report.log_size} log entries, {held} own statements"
+    ]
+    lines += [
+        f"  {finding.part}: {finding.text}{' (can be repaired)' if finding.is_repairable else ''}"
+        for finding in report.findings
+    ]
+    if report.ok:
+        lines.append("  nothing is wrong")
+    elif report.is_gone:
+        lines.append(
+            "  It may have forgotten statements of this device, so the device must not vote with it."
+        )
+    elif all(finding.is_repairable for finding in report.findings):
+        lines.append(f"  To mend it: swarm store repair {report.path}")
+    else:
+        lines.append(
+            "  Not all of it can be repaired: check the disk; never bring back an older copy of the store."
+        )
+    return lines
+
+
+def report_store(report: StoreReport) -> dict[str, Any]:
+    """Return what `--json` writes about a store."""
+    return {
+        "path": str(report.path),
+        "ok": report.ok,
+        "device": report.device,
+        "statements": report.statements,
+        "height": report.height,
+        "log_size": report.log_size,
+        "is_gone": report.is_gone,
+        "findings": [
+            {"part": finding.part, "text": finding.text, "is_repairable": finding.is_repairable}
+            for finding in report.findings
+        ],
+    }
