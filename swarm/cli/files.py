@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Annotated, Any, Final, TextIO
+
+import typer
 
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.limits import GENESIS_BYTES_MAX
@@ -13,6 +15,11 @@ from swarm.wire.genesis import Genesis, parse_genesis
 
 STDOUT: Final = "-"
 """What stands for standard output where a file name is asked for."""
+
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
+]
+"""The option of every command that prints a table or a verdict; goes to `write_json` and `words_beside`."""
 
 
 def read_file(path: Path, bytes_max: int) -> bytes:

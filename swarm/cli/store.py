@@ -8,19 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from swarm.cli.boundary import EXIT_DONE, EXIT_FAILED
-from swarm.cli.files import words_beside, write_json
+from swarm.cli.files import JsonOption, words_beside, write_json
 from swarm.storage.check import StoreReport, check_store, repair_store
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", show_default=False, help="The store, for example dev-0.sqlite.")
 ]
-JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
-]
 
 
 def check(file: FileArgument, *, json: JsonOption = None) -> int:
-    """Say everything that is wrong with a store, changing nothing in it; the agent must be stopped.
+    """Say what is wrong with a store; its agent must be stopped. Nothing in it is changed.
 
     Exit code 1 if anything is wrong, 2 if there is no such store or an agent holds it.
     """
@@ -32,7 +29,7 @@ def check(file: FileArgument, *, json: JsonOption = None) -> int:
 
 
 def repair(file: FileArgument, *, json: JsonOption = None) -> int:
-    """Restore what follows from the rest of a store; statements that are lost stay lost.
+    """Restore what follows from the rest of a store. Statements that are lost stay lost.
 
     Exit code 1 if something is wrong afterwards, 2 if this store cannot be repaired.
     """

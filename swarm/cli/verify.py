@@ -9,7 +9,7 @@ import typer
 
 from swarm.apps.decisions.rules import Outcome, ballot_in_words
 from swarm.apps.verify import Entry, read_verified
-from swarm.cli.files import load_genesis, read_file, words_beside, write_json
+from swarm.cli.files import JsonOption, load_genesis, read_file, words_beside, write_json
 from swarm.primitives.errors import ProofError
 from swarm.primitives.limits import PROOF_BYTES_MAX
 from swarm.wire.genesis import Genesis
@@ -21,9 +21,7 @@ def verify(
     proof: Annotated[Path, typer.Argument(metavar="PROOF", show_default=False, help="The proof file.")],
     *,
     genesis: Annotated[Path, typer.Option("--genesis", help="The genesis file of the swarm.")],
-    json: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
-    ] = None,
+    json: JsonOption = None,
 ) -> None:
     """Check a proof offline and say in words what it proves, by whom, and what it would take to forge it.
 
