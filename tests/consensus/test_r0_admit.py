@@ -1,0 +1,200 @@
+"""PROTOCOL R0, one test a sentence: what is stored, what is only answered, what is dropped."""
+
+from __future__ import annotations
+
+from swarm.consensus.inputs import Tick
+from swarm.primitives.limits import ATTEST_SLOTS, VIEW_WINDOW
+from swarm.wire.messages import SubmissionItem
+from swarm.wire.statements import Certificate
+from tests.support.fake_signatures import make_statement
+from tests.support.stage import DELTA_MS, GENESIS, A, F, K, N, P, Stage
+
+FAR = 2**40
+
+
+def answers(stage: Stage) -> list[tuple[str | None, int, int]]:
+    """Return (to, kind, view) of every certificate that left since the last call, to one member."""
+    return [
+        (left.to, left.payload.kind, left.payload.number)
+        for left in stage.take_left()
+        if isinstance(left.payload, Certificate) and left.to is not None
+    ]
+
+
+def test_r0_unknown_sender_and_other_epoch_are_dropped() -> None:
+    stage = Stage()
+    assert stage.device.up.why_drop_statement(N, 0, 1, 9, b"x" * 32) == "unknown-sender"
+    assert stage.device.up.why_drop_statement(N, 1, 1, 1, b"x" * 32) == "wrong-epoch"
+    assert stage.device.up.why_drop_statement(N, 0, 1, 1, b"x" * 32) is None
+
+
+def test_r0_one_slot_per_view_kind_and_sender() -> None:
+    stage = Stage()
+    first, second = stage.make(1), stage.make(1, submissions=(stage.submission(),))
+    for made in (first, second, first):
+        stage.hear_votes(N, 1, [2], made.hash)
+    assert [s.digest for s in stage.state.views[1].notarizes.values()] == [first.hash]
+
+
+def test_r0_nothing_is_stored_above_the_window() -> None:
+    stage = Stage()
+    for view in range(1, 100):
+        stage.now_ms += DELTA_MS
+        stage.hear_votes(K, view, [2])
+    assert max(stage.state.views) == 1 + VIEW_WINDOW
+    assert len(stage.state.views) <= 1 + VIEW_WINDOW
+
+
+def test_r0_nothing_is_allocated_by_an_attackers_number() -> None:
+    stage = Stage()
+    stage.hear(stage.vote(N, FAR, 2, b"x" * 32), sender=2)
+    for height in range(FAR, FAR + 20):
+        stage.hear(stage.vote(A, height, 2, b"x" * 32), sender=2)
+    assert max(stage.state.views, default=0) <= 1
+    assert len(stage.state.attests[2]) == ATTEST_SLOTS
+
+
+def test_r0_attestations_keep_the_newest_four_of_a_sender() -> None:
+    stage = Stage()
+    for height in (3, 9, 5, 7, 1, 8):
+        stage.hear(stage.vote(A, height, 2, b"x" * 32), sender=2)
+    assert sorted(stage.state.attests[2]) == [5, 7, 8, 9]
+
+
+def test_r0_above_the_window_one_per_sender_and_delta_is_verified() -> None:
+    stage = Stage()
+
+    def why(voter: int) -> str | None:
+        stage.inputs(Tick())
+        return stage.device.up.why_drop_statement(N, 0, 50, voter, b"x" * 32)
+
+    stage.hear(stage.vote(N, 50, 2, b"x" * 32), sender=2)
+    assert (why(2), why(3)) == ("above-window", None)
+    stage.pass_ms(DELTA_MS)
+    assert why(2) is None
+
+
+def test_r0_a_finalized_view_is_answered_with_the_fc() -> None:
+    stage = Stage()
+    made = stage.commit(1)
+    stage.pass_ms(DELTA_MS)
+    stage.take_left()
+    stage.hear(stage.vote(N, 1, 2, made.hash), sender=2)
+    assert answers(stage) == [("dev-2", F, 1)]
+
+
+def test_r0_a_cleared_view_is_answered_with_the_clearing_certificate() -> None:
+    stage = Stage()
+    stage.skip_to(2)
+    stage.pass_ms(DELTA_MS)
+    stage.take_left()
+    stage.hear(stage.vote(N, 1, 3, b"x" * 32), sender=3)
+    assert answers(stage) == [("dev-3", K, 1)]
+
+
+def test_r0_answers_are_limited_with_doubling_intervals_that_start_anew_with_a_finalization() -> None:
+    stage = Stage()
+    made = stage.commit(1)
+
+    def answered(duration_ms: int) -> list[int]:
+        times = []
+        for _ in range(duration_ms // 10):
+            stage.pass_ms(10)
+            stage.take_left()
+            stage.hear(stage.vote(N, 1, 2, made.hash), sender=2)
+            if answers(stage):
+                times.append(stage.now_ms)
+        return times
+
+    times = answered(1_000)
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert len(gaps) >= 3
+    assert all(later == 2 * earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    stage.commit(2, made)
+    assert answered(2 * DELTA_MS), "a new finalization starts the interval anew"
+
+
+def test_r0_certificates_are_accepted_at_any_view() -> None:
+    stage = Stage()
+    stage.hear(stage.certificate(F, 1_000, b"x" * 32))
+    assert stage.state.cur == 1_001
+    stage.hear(stage.certificate(K, 1_500))
+    stage.skip_to(1_500)
+    assert stage.state.cur == 1_501
+
+
+def test_r0_certificates_inside_a_dropped_proposal_are_accepted() -> None:
+    stage = Stage()
+    skips = tuple(stage.certificate(K, view) for view in range(1, 30))
+    stage.give(stage.make(30), skips=skips)
+    assert stage.state.cur == 30
+    late = Stage()
+    made = late.make(1)
+    late.skip_to(3)
+    late.hear(late.proposal(made, skips=(late.certificate(K, 3),)))
+    assert late.state.cur == 4, "the proposal of view 1 is too late, its SC is not"
+
+
+def test_r0_a_second_proposal_is_evidence() -> None:
+    stage = Stage()
+    first, second = stage.make(1), stage.make(1, submissions=(stage.submission(),))
+    stage.give(first)
+    stage.give(second)
+    pairs = [{a.digest, b.digest} for a, b in stage.device.evidence]
+    assert pairs == [{first.hash, second.hash}]
+
+
+def test_r0_a_second_proposal_is_used_only_if_its_hash_is_certified() -> None:
+    stage = Stage()
+    first, second = stage.make(1), stage.make(1, submissions=(stage.submission(),))
+    stage.give(first)
+    stage.give(second)
+    assert second.hash not in stage.state.headers
+    certified = Stage()
+    certified.give(first)
+    certified.notarize(second)
+    certified.give(second)
+    assert certified.signed(F) == [second.hash]
+
+
+def test_r0_a_bad_signature_changes_nothing() -> None:
+    stage = Stage()
+    stage.hear(make_statement(N, 1, b"x" * 32, 2, "dev-3"), sender=3)
+    forged = Certificate(
+        kind=int(K), epoch=0, number=1, digest=bytes(32), signatures=tuple((v, bytes(64)) for v in (1, 2, 3))
+    )
+    stage.hear(forged)
+    assert (stage.state.cur, stage.state.views.get(1)) == (1, None)
+    assert stage.device.dropped == {"bad-signature": 2}
+
+
+def test_r0_only_the_leader_of_a_view_may_propose_in_it() -> None:
+    stage = Stage()
+    made = stage.make(1)
+    header = made.header.__class__(
+        **{name: getattr(made.header, name) for name in made.header.__struct_fields__ if name != "proposer"},
+        proposer=2,
+    )
+    impostor = made.__class__(header, ())
+    stage.hear(stage.proposal(impostor), sender=2)
+    assert stage.signed(N) == []
+
+
+def test_r0_a_pending_submission_is_kept_once() -> None:
+    stage = Stage()
+    submission = stage.work()
+    stage.hear(SubmissionItem(raw=submission.raw))
+    assert list(stage.state.pool.pending) == [submission.id]
+    assert not stage.device.up.wants_submission(submission.id)
+
+
+def test_r0_evidence_pairs_are_those_of_the_table() -> None:
+    stage = Stage()
+    one, two = stage.make(1), stage.make(1, submissions=(stage.submission(),))
+    for kind, digest in ((N, one.hash), (F, two.hash), (K, bytes(32))):
+        stage.hear(stage.vote(kind, 1, 2, digest), sender=2)
+    stage.hear(stage.vote(N, 1, 3, one.hash), stage.vote(K, 1, 3), sender=3)
+    convicted = [(a.voter, {a.kind, b.kind}) for a, b in stage.device.evidence]
+    assert convicted == [(2, {int(F), int(K)})], "N(a) with F(b), and N with K, convict nobody"
+    assert GENESIS.view == 0
+    assert P != N
