@@ -46,16 +46,14 @@ def free_port() -> int:
 class MosquittoBroker:
     """A Mosquitto of its own. With `login` (name, password) anonymous clients are refused."""
 
-    def __init__(
-        self, folder: Path, *, login: tuple[str, str] | None = None, lines: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, folder: Path, *, login: tuple[str, str] | None = None, nodelay: bool = True) -> None:
         binary = mosquitto_path()
         if binary is None:
             pytest.skip("mosquitto is not installed")
         self._binary = binary
         self._folder = folder
         self._login = login
-        self._lines = lines
+        self._nodelay = nodelay
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -111,7 +109,7 @@ class MosquittoBroker:
         config = [
             f"listener {self.port} 127.0.0.1",
             "persistence false",
-            "set_tcp_nodelay true",
+            f"set_tcp_nodelay {str(self._nodelay).lower()}",
             "max_inflight_messages 1000",
             "max_queued_messages 20000",
             "log_type error",
@@ -124,7 +122,7 @@ class MosquittoBroker:
             config.append("allow_anonymous true")
         else:
             config += ["allow_anonymous false", f"password_file {self._passwords()}"]
-        return config + list(self._lines)
+        return config
 
     def _passwords(self) -> Path:
         assert self._login is not None
