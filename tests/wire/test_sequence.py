@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.primitives.limits import SEQUENCE_WINDOW
+from swarm.wire.codec import Codec, encode
 from swarm.wire.messages import Command, SubmissionBody
-from swarm.wire.sequence import Sequences, Verdict
+from swarm.wire.sequence import Sequences, Verdict, Window
 
 
 def submission(
@@ -124,3 +125,15 @@ def test_a_copy_is_independent() -> None:
 
     assert sequences.judge(submission(1), 1) == Verdict.COUNTS
     assert copy.judge(submission(1), 1) == Verdict.DUPLICATE
+
+
+def test_a_window_never_grows_beyond_its_size() -> None:
+    """Whatever an origin does, it costs every device 128 bytes: the wire type of a snapshot holds no more."""
+    sequences = Sequences()
+    for sequence in range(1, 6 * SEQUENCE_WINDOW, 3):
+        sequences.apply(submission(sequence), 1)
+
+    (window,) = sequences.snapshot()
+
+    assert len(window.used) <= SEQUENCE_WINDOW // 8
+    assert Codec(Window, bytes_max=400).decode(encode(window)) == window
