@@ -152,9 +152,10 @@ def _need_claimed(state: State, needs: dict[Key, Need], floor: int) -> None:
     """A heartbeat with a higher finalized view or height."""
     above = [s for s in sorted(state.claims) if state.claims[s][0] > state.final_view]
     if above:
+        # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
+        view = state.final_view + 1
         needs.setdefault(
-            ("clearing", state.cur),
-            Need(AskCertificates(view=state.cur), tuple(above), floor // 2),
+            ("clearing", view), Need(AskCertificates(view=view), tuple(above), floor // 2)
         )
     higher = [s for s in sorted(state.claims) if state.claims[s][1] > state.delivered_height + 1]
     if higher:

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from swarm.consensus.fetch import next_due_ms
 from swarm.consensus.inputs import SubmissionIn, Tick
 from swarm.consensus.state import Config
 from swarm.primitives.ids import DeviceId

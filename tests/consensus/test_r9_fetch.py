@@ -1,0 +1,251 @@
+"""PROTOCOL R9, one test a sentence: the reasons to ask, whom first, how often, and what is done with an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.wire.messages import (
+    AskBlock,
+    AskBlocks,
+    AskCertificates,
+    AskSubmissions,
+    Block,
+    Blocks,
+    SubmissionItem,
+)
+from tests.support.mini_device import Beat, Payload
+from tests.support.stage import DELTA_MS, GENESIS, F, K, Made, N, Stage
+
+Asked = tuple[str | None, Payload]
+
+
+def asks(stage: Stage) -> list[Asked]:
+    """Return (to, question) of everything asked since the last call."""
+    return [
+        (left.to, left.payload)
+        for left in stage.take_left()
+        if isinstance(left.payload, AskBlock | AskBlocks | AskCertificates | AskSubmissions)
+    ]
+
+
+def test_r9_an_unknown_hash_in_a_valid_n() -> None:
+    stage = Stage()
+    made = stage.make(1)
+    stage.hear_votes(N, 1, [2], made.hash)
+    stage.pass_ms(DELTA_MS)
+    assert asks(stage)[0] == ("dev-2", AskBlock(hash=made.hash))
+
+
+@pytest.mark.parametrize("view", [3, 900])
+def test_r9_a_valid_statement_above_cur(view: int) -> None:
+    """Its signer knows cur cleared, in the window and above it."""
+    stage = Stage()
+    stage.hear_votes(K, view, [3])
+    stage.pass_ms(DELTA_MS)
+    assert asks(stage)[0] == ("dev-3", AskCertificates(view=1))
+
+
+def test_r9_a_heartbeat_with_a_higher_finalized_view() -> None:
+    stage = Stage()
+    stage.hear(Beat(7, 5, None), sender=2)
+    stage.pass_ms(DELTA_MS)
+    asked = asks(stage)
+    assert ("dev-2", AskCertificates(view=1)) in asked
+    assert ("dev-2", AskBlocks(height=1)) in asked
+
+
+def test_r9_a_heartbeat_heals_who_has_every_vc_but_not_the_fc() -> None:
+    """Found by simulation: asked from cur on, a peer that is no view ahead has nothing to say."""
+    stage = Stage(me=4)
+    made = stage.make(1, GENESIS, (stage.submission(),))
+    stage.give(made)
+    stage.notarize(made)
+    assert stage.state.cur == 2
+    stage.hear(Beat(1, 1, None), sender=2)
+    stage.pass_ms(DELTA_MS)
+    assert ("dev-2", AskCertificates(view=1)) in asks(stage)
+
+
+def test_r9_a_heartbeat_with_nothing_new_is_no_reason() -> None:
+    stage = Stage()
+    stage.commit(1)
+    stage.hear(Beat(1, 1, None), sender=2)
+    stage.pass_ms(100_000)
+    assert asks(stage) == []
+
+
+def test_r9_a_missing_ancestor_of_a_notarized_block() -> None:
+    stage = Stage()
+    parent = stage.make(1, GENESIS, (stage.submission(),))
+    child = stage.make(2, parent, (stage.submission(),))
+    stage.give(child)
+    stage.notarize(child)
+    stage.pass_ms(DELTA_MS)
+    assert AskBlock(hash=parent.hash) in [ask for _, ask in asks(stage)]
+
+
+def test_r9_delivery_is_fetched_for_also_without_work() -> None:
+    stage = Stage()
+    made = stage.make(1, GENESIS, (stage.submission(),))
+    stage.finalize(made)
+    assert not stage.state.work
+    stage.pass_ms(DELTA_MS)
+    assert AskBlock(hash=made.hash) in [ask for _, ask in asks(stage)]
+    stage.hear(made.block)
+    assert stage.log_ids() == list(made.header.submissions)
+    assert stage.device.wake_at_ms is None
+
+
+def test_r9_first_from_who_claimed_then_from_others_with_back_off() -> None:
+    stage = Stage()
+    made = stage.make(1)
+    stage.hear_votes(N, 1, [2], made.hash)
+    times: list[tuple[int, str | None]] = []
+    for _ in range(3_000):
+        stage.pass_ms(1)
+        times += [(stage.now_ms, to) for to, ask in asks(stage) if isinstance(ask, AskBlock)]
+    assert times[0][1] == "dev-2"
+    assert {to for _, to in times[1:4]} > {"dev-2"} or len({to for _, to in times[:4]}) >= 3
+    gaps = [later[0] - earlier[0] for earlier, later in zip(times, times[1:], strict=False)]
+    assert all(later > 1.4 * earlier for earlier, later in zip(gaps[:4], gaps[1:4], strict=False))
+
+
+def test_r9_who_claims_and_does_not_deliver_is_asked_last() -> None:
+    stage = Stage()
+    made = stage.make(1)
+    stage.hear_votes(N, 1, [2], made.hash)
+    while stage.state.unreliable.get("dev-2", (0, 0))[0] <= stage.now_ms:
+        stage.pass_ms(1)
+    stage.take_left()
+    stage.hear_votes(K, 3, [2])
+    while not (asked := [to for to, ask in asks(stage) if isinstance(ask, AskCertificates)]):
+        stage.pass_ms(1)
+    assert asked[0] != "dev-2", "the only claimant disappointed a moment ago"
+
+
+def test_r9_a_need_that_is_gone_is_not_asked_for() -> None:
+    stage = Stage()
+    made = stage.make(1)
+    stage.hear_votes(N, 1, [2], made.hash)
+    stage.hear(stage.proposal(made))
+    stage.pass_ms(DELTA_MS)
+    assert asks(stage) == []
+    assert stage.state.fetches == {}
+
+
+def log_of(stage: Stage, count: int) -> list[Made]:
+    made = [GENESIS]
+    for view in range(1, count + 1):
+        made.append(stage.make(view, made[-1], (stage.submission(),)))
+    return made[1:]
+
+
+def test_r9_a_long_gap_is_closed_by_consecutive_blocks_and_the_fc_on_the_last() -> None:
+    stage = Stage()
+    made = log_of(stage, 20)
+    blocks = tuple(block.block for block in made)
+    stage.hear(Blocks(blocks=blocks, finality=stage.certificate(F, 20, made[-1].hash)))
+    assert len(stage.device.disk.log) == 20
+    assert stage.state.cur == 21
+
+
+@pytest.mark.parametrize("fault", ["hole", "no fc", "fc on another"])
+def test_r9_an_answer_that_does_not_fit_is_dropped(fault: str) -> None:
+    stage = Stage()
+    made = log_of(stage, 3)
+    blocks = [block.block for block in made]
+    finality = stage.certificate(F, 3, made[-1].hash)
+    if fault == "hole":
+        del blocks[1]
+    stage.hear(
+        Blocks(
+            blocks=tuple(blocks),
+            finality={"hole": finality, "no fc": None}.get(fault, stage.certificate(F, 3, made[0].hash)),
+        )
+    )
+    assert stage.device.disk.log == []
+    assert stage.state.final_view == 0
+
+
+def test_r9_long_gap_also_by_hash_when_blocks_are_not_answered() -> None:
+    """Blocks up to the next FC may be too many or too large for one answer: then one by one, down from the FC."""
+    stage = Stage()
+    made = log_of(stage, 3)
+    stage.finalize(made[-1])
+    by_hash = {block.hash: block.block for block in made}
+    for _ in range(200):
+        stage.pass_ms(DELTA_MS)
+        for to, ask in asks(stage):
+            if isinstance(ask, AskBlock):
+                stage.hear(by_hash[ask.hash], sender=stage.names.index(str(to)))
+    assert len(stage.device.disk.log) == 3
+
+
+def test_r9_a_block_that_nobody_certified_or_proposed_is_dropped() -> None:
+    stage = Stage()
+    made = stage.make(1, GENESIS, (stage.submission(),))
+    stage.hear(made.block)
+    assert made.hash not in stage.state.headers
+    assert len(stage.state.pool) == 0
+
+
+def test_r9_bytes_for_a_block_bypass_the_slot_of_the_pool() -> None:
+    """Scenario `two bodies`: another content under the same (origin, seq) stands in the pool."""
+    stage = Stage()
+    stage.work("one content")
+    stage._sequence -= 1
+    other = stage.submission("other content")
+    made = stage.make(1, GENESIS, (other,))
+    stage.hear(stage.proposal(made))
+    assert stage.signed(N) == []
+    stage.hear(SubmissionItem(raw=other.raw))
+    assert stage.signed(N) == [made.hash]
+
+
+def test_r9_without_a_block_the_slot_holds_one_content() -> None:
+    stage = Stage()
+    stage.work("one content")
+    stage._sequence -= 1
+    stage.work("other content")
+    assert len(stage.state.pool.pending) == 1
+
+
+def test_r9_answers_certificates_from_a_view_on_newest_fc_first() -> None:
+    stage = Stage()
+    final = stage.commit(1)
+    made = stage.make(2, final)
+    stage.give(made)
+    stage.notarize(made)
+    stage.skip_to(5)
+    stage.take_left()
+    stage.hear(AskCertificates(view=1), sender=3)
+    answered = [
+        (left.to, left.payload.kind, left.payload.number)
+        for left in stage.take_left()
+        if hasattr(left.payload, "signatures")
+    ]
+    assert answered == [("dev-3", F, 1), ("dev-3", N, 2), ("dev-3", K, 3), ("dev-3", K, 4)]
+
+
+def test_r9_answers_blocks_and_submissions_from_memory_and_from_the_store() -> None:
+    stage = Stage()
+    final = stage.commit(1)
+    made = stage.make(2, final, (stage.submission(),))
+    stage.give(made)
+    stage.take_left()
+    for block in (final, made):
+        stage.hear(AskBlock(hash=block.hash), sender=3)
+        assert block.block in [left.payload for left in stage.take_left() if left.to == "dev-3"]
+        stage.hear(AskSubmissions(ids=block.header.submissions), sender=3)
+        (answer,) = stage.take_left()
+        assert answer.payload == SubmissionItem(raw=block.submissions[0].raw)
+    stage.hear(AskBlocks(height=1), sender=3)
+    (blocks,) = [left.payload for left in stage.take_left() if isinstance(left.payload, Blocks)]
+    assert blocks.blocks == (Block(header=final.header, submissions=final.block.submissions),)
+
+
+def test_r9_a_device_alone_asks_nobody_and_does_not_spin() -> None:
+    stage = Stage(n=1)
+    stage.hear(Beat(7, 5, None), sender=9)
+    stage.pass_ms(10_000)
+    assert len(asks(stage)) < 40
