@@ -61,7 +61,7 @@ def read_leaf(data: bytes, position: int, genesis: Genesis) -> Entry | Outcome:
     """
     leaf = decode_leaf(data)
     if leaf.submission is not None:
-        return _submission_entry(leaf.submission, position)
+        return submission_entry(leaf.submission, position)
     if leaf.event is None:
         raise DecodeError("malformed", "a leaf without content")
     content = read_body(leaf.event.body)
@@ -95,7 +95,8 @@ def read_verified(leaf: VerifiedLeaf, genesis: Genesis) -> Entry | Outcome:
         ) from None
 
 
-def _submission_entry(submission: Submission, position: int) -> Entry:
+def submission_entry(submission: Submission, position: int) -> Entry:
+    """Return the entry of a submission whose leaf stands at `position`."""
     return Entry(
         position=position,
         kind="submission",
