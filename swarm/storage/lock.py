@@ -6,13 +6,13 @@ import fcntl
 import os
 from pathlib import Path
 
-from swarm.primitives.errors import StoreError
+from swarm.primitives.errors import StoreError, StoreHeldError
 
 
 class StoreLock:
     """The exclusive lock on the store at `path`; released by `close` and by the end of the process.
 
-    Raises `StoreError` when another process (or another open store of this one) holds it. The lock is not on the
+    Raises `StoreHeldError` when another process (or another open store of this one) holds it. The lock is not on the
     database itself, because SQLite drops all of a process's locks on a file when any of its descriptors is closed.
     """
 
@@ -33,7 +33,7 @@ class StoreLock:
             holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
             os.close(fd)
             named = f"another process (pid {holder})" if holder.isdigit() else "another process"
-            raise StoreError(
+            raise StoreHeldError(
                 f"{named} holds {path}", hint="stop that agent, or give this one a store of its own"
             ) from error
         os.ftruncate(fd, 0)

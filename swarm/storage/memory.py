@@ -369,12 +369,19 @@ class MemoryStore:
         self._finalized = max([self._finalized, *map(finality_view, given)])
         for certificate in given:
             at = (certificate.epoch, certificate.number)
-            if certificate.kind == Kind.FINALIZE and at <= self._tip:
-                if certificate.digest in m.heights:
-                    m.finality.setdefault(at, certificate)
-            elif certificate.kind == Kind.FINALIZE or at > self._finalized:
+            if certificate.kind != Kind.FINALIZE:
+                is_live = at > self._finalized
+            else:
+                is_live = self._is_waiting(at, certificate)
+            if is_live:
                 m.certificates.setdefault((at, certificate.kind), certificate)
                 self._epoch_max = max(self._epoch_max, certificate.epoch)
+            elif certificate.kind == Kind.FINALIZE and certificate.digest in m.heights:
+                m.finality.setdefault(at, certificate)
+
+    def _is_waiting(self, at: ViewNumber, finality: Certificate) -> bool:
+        """Answer whether an FC stays among the live certificates, as in the store on a disk."""
+        return at > self._tip or (at == self._finalized and finality.digest not in self.medium.heights)
 
     def _append_leaf(self, leaf: NewLeaf) -> None:
         m = self.medium
@@ -405,7 +412,7 @@ class MemoryStore:
         for at, kind in [key for key in m.certificates if key[0] <= self._finalized]:
             if kind != Kind.FINALIZE:
                 del m.certificates[at, kind]
-            elif at <= self._tip:
+            elif not self._is_waiting(at, m.certificates[at, kind]):
                 certificate = m.certificates.pop((at, kind))
                 if certificate.digest in m.heights:
                     m.finality.setdefault(at, certificate)

@@ -326,26 +326,38 @@ class SqliteStore(SqliteReader):
             if certificate.kind != Kind.FINALIZE:
                 if at > self._finalized:
                     live.append((*at, certificate.kind, encode(certificate)))
-            elif at <= self._tip:
-                final.append((*at, encode(certificate), certificate.digest))
-            elif at not in self._waiting:
-                self._waiting[at] = certificate
-                live.append((*at, certificate.kind, encode(certificate)))
-        arrived = [at for at in self._waiting if at <= self._tip]
-        for at in arrived:
-            certificate = self._waiting.pop(at)
-            final.append((*at, encode(certificate), certificate.digest))
+            elif self._is_waiting(at, certificate):
+                if at not in self._waiting:
+                    self._waiting[at] = certificate
+                    live.append((*at, certificate.kind, encode(certificate)))
+            else:
+                final.append(certificate)
+        settled = [at for at, certificate in self._waiting.items() if not self._is_waiting(at, certificate)]
+        final += [self._waiting.pop(at) for at in settled]
         many = self._connection.executemany
         if live:
             many("INSERT OR IGNORE INTO certificates VALUES (?, ?, ?, ?)", live)
-        if final:
-            # An FC beyond the ending block of an epoch names no block of the log (R13): nobody will ask for it.
-            many("INSERT OR IGNORE INTO finality SELECT ?, ?, ? FROM log WHERE hash = ?", final)
-        if arrived:
+        if settled:
             many(
                 "DELETE FROM certificates WHERE epoch = ? AND view = ? AND kind = ?",
-                [(*at, int(Kind.FINALIZE)) for at in arrived],
+                [(*at, int(Kind.FINALIZE)) for at in settled],
             )
+        if final:
+            # An FC beyond the ending block of an epoch names no block of the log (R13): nobody will ask for it.
+            many(
+                "INSERT OR IGNORE INTO finality SELECT ?, ?, ? FROM log WHERE hash = ?",
+                [(c.epoch, c.number, encode(c), c.digest) for c in final],
+            )
+
+    def _is_waiting(self, at: ViewNumber, finality: Certificate) -> bool:
+        """Answer whether an FC stays among the live certificates: its block may still come, or it is the highest.
+
+        The finalized view must never fall, not even after more liars than the budget allows have certified a block
+        beside the log: the statements up to that view are pruned.
+        """
+        if at != self._finalized or at > self._tip:
+            return at > self._tip
+        return self._one("SELECT 1 FROM log WHERE hash = ?", (finality.digest,)) is None
 
     def _append_leaves(self, leaves: list[NewLeaf], finalized: list[Finality]) -> None:
         self._log_size += len(leaves)
