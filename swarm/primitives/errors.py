@@ -55,6 +55,10 @@ class StoreGoneError(StoreError):
     """The store cannot prove that it holds every statement this device signed (PROTOCOL R10, R12)."""
 
 
+class StoreHeldError(StoreError):
+    """Another process holds the store; only one may sign with it."""
+
+
 class TransportError(SwarmError):
     """The broker cannot be reached or refuses; the agent keeps trying, a command gives up."""
 

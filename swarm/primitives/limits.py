@@ -195,3 +195,9 @@ OUTCOMES_TOLD_AGAIN: Final = 16
 
 CLIENT_WAIT_MS: Final = 60_000
 """How long a member keeps a light client's `await`; the client asks again."""
+
+CLIENT_EXPIRY_HEIGHTS: Final = 4096
+"""Heights after which a light client's submission is void, so that its absence can be proved; minutes under full load."""
+
+CLIENT_ENTRIES_MAX: Final = 1024
+"""Entries of the log in one answer to a light client; FRAME_BYTES_MAX usually ends it earlier."""

@@ -18,18 +18,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import aiomqtt
-from aiomqtt.exceptions import MqttConnectError
 
 from swarm.primitives import limits
 from swarm.primitives.errors import check
 from swarm.primitives.ids import DeviceId
+from swarm.transport.connection import (
+    CONNECT_TIMEOUT_S,
+    LIBRARY_LOG,
+    Client,
+    connect,
+    end_tasks,
+    queue_into,
+    shut,
+    socket_of,
+    until_lost,
+)
 from swarm.transport.topics import QOS, RETAINED, Scope, parse, subscriptions, topic_of, topic_status
 from swarm.transport.transport import ConnectionState, Frame, Inbox, Link, Outbox, Outgoing
 from swarm.transport.url import BrokerUrl, tls_context
@@ -37,9 +46,6 @@ from swarm.transport.url import BrokerUrl, tls_context
 KEEPALIVE_S: Final = 30
 IN_FLIGHT_MAX: Final = 32
 """QoS 1 frames sent and not yet acknowledged."""
-
-CONNECT_TIMEOUT_S: Final = 5.0
-"""For the TCP and TLS part, and again for the CONNACK."""
 
 PUBACK_TIMEOUT_S: Final = 20.0
 """A broker that acknowledges nothing for so long is treated as gone."""
@@ -55,10 +61,6 @@ FILTERS_PER_SUBSCRIBE: Final = 32
 """Filters in one SUBSCRIBE packet, some 2 KiB: far below every broker's packet size."""
 
 _QUICKACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux only
-
-# paho and aiomqtt log what `ConnectionState` says better; the library's words stay off people's terminals.
-_LIBRARY_LOG: Final = logging.getLogger("swarm.transport.library")
-_LIBRARY_LOG.setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +104,12 @@ class MqttTransport:
         presence: Presence | None = None,
         on_state: Callable[[ConnectionState], None] = lambda _state: None,
         echo: bool = False,
+        scopes: Collection[Scope] = tuple(Scope),
         client_id: str = "",
     ) -> None:
         """Prepare without connecting. Raises `ConfigError` for unusable TLS files.
 
-        `members` are those to listen to (`topics.subscriptions`); without `presence` the device stays invisible.
+        `members` and `scopes` are what to listen to (`topics.subscriptions`); without `presence` it stays invisible.
         `client_id` defaults to `<swarm>-<me>`; two live connections with one id throw each other out.
         """
         self._broker = broker
@@ -114,6 +117,7 @@ class MqttTransport:
         self._swarm = swarm
         self._me = me
         self._echo = echo
+        self._scopes = scopes
         self._inbox = inbox
         self._random = random
         self._presence = presence
@@ -189,7 +193,7 @@ class MqttTransport:
 
     def listen_to(self, members: Iterable[DeviceId]) -> None:
         """Replace the members to listen to; takes effect at once if connected, else with the next connection."""
-        wanted = dict(subscriptions(self._swarm, self._me, members, echo=self._echo))
+        wanted = dict(subscriptions(self._swarm, self._me, members, echo=self._echo, scopes=self._scopes))
         senders: dict[str, tuple[DeviceId, Scope]] = {}
         for topic in wanted:
             parsed = parse(topic)
@@ -205,17 +209,17 @@ class MqttTransport:
     async def _session(self) -> ConnectionState:
         """Connect, work until the connection ends, leave nothing behind; returns why it ended."""
         client = self._fresh_client()
-        lost = asyncio.ensure_future(_until_lost(client))
+        lost = asyncio.ensure_future(until_lost(client))
         work: list[asyncio.Task[None]] = []
         goodbye = True
         try:
-            refusal = await _connect(client)
+            refusal = await connect(client)
             if refusal is not None:
                 goodbye = False
                 return refusal
             self._count["connects"] += 1
             deaf = await self._announce(client)
-            self._socket = _socket_of(client)
+            self._socket = socket_of(client)
             self.connected = True
             self._say(ConnectionState(Link.CONNECTED, str(self._broker)))
             if deaf is not None:
@@ -232,16 +236,15 @@ class MqttTransport:
             return ConnectionState(Link.LOST, str(error))
         finally:
             said_hello, self.connected, self._socket = self.connected, False, None
-            await _end(work)
+            await end_tasks(work)
             await self._leave(client, politely=goodbye and said_hello)
-            if said_hello:
-                # It ends by itself now, and in ending takes the error that nobody else would look at.
-                await asyncio.wait({lost}, timeout=0.5)
+            # After a lost connection it has ended, or will with this: it takes the error nobody else looks at.
+            await asyncio.wait({lost}, timeout=0.05)
             lost.cancel()
             await asyncio.gather(lost, return_exceptions=True)
 
-    def _fresh_client(self) -> aiomqtt.Client:
-        client = aiomqtt.Client(
+    def _fresh_client(self) -> Client:
+        client = Client(
             self._broker.host,
             self._broker.port,
             username=self._broker.username,
@@ -252,13 +255,13 @@ class MqttTransport:
             keepalive=KEEPALIVE_S,
             timeout=CONNECT_TIMEOUT_S,
             tls_context=self._tls,
-            queue_type=_queue_into(self._deliver),
+            queue_type=queue_into(self._deliver),
             # One more than the pool, for the birth and the farewell; nothing ever queues inside paho.
             max_inflight_messages=IN_FLIGHT_MAX + 1,
             # Without it a QoS 1 stream falls from 9,400 to 360 deliveries/s by Nagle meeting delayed acks.
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             will=None if self._presence is None else self._will(self._presence.will),
-            logger=_LIBRARY_LOG,
+            logger=LIBRARY_LOG,
         )
         client.pending_calls_threshold = IN_FLIGHT_MAX + FILTERS_PER_SUBSCRIBE
         return client
@@ -268,7 +271,7 @@ class MqttTransport:
             topic_status(self._swarm, self._me), payload, qos=QOS[Scope.STATUS], retain=RETAINED[Scope.STATUS]
         )
 
-    async def _announce(self, client: aiomqtt.Client) -> ConnectionState | None:
+    async def _announce(self, client: Client) -> ConnectionState | None:
         """Subscribe first, so that answers to the birth are heard, then publish the birth."""
         self._changed.clear()
         self._held = self._wanted
@@ -277,7 +280,7 @@ class MqttTransport:
             await self._publish_status(client, self._presence.birth)
         return deaf
 
-    async def _follow_subscriptions(self, client: aiomqtt.Client) -> None:
+    async def _follow_subscriptions(self, client: Client) -> None:
         """Keep the broker's idea of our subscriptions equal to `listen_to`."""
         while True:
             await self._changed.wait()
@@ -291,9 +294,7 @@ class MqttTransport:
                 await client.unsubscribe(gone[start : start + FILTERS_PER_SUBSCRIBE])
             self._held = wanted
 
-    async def _subscribe(
-        self, client: aiomqtt.Client, pairs: list[tuple[str, int]]
-    ) -> ConnectionState | None:
+    async def _subscribe(self, client: Client, pairs: list[tuple[str, int]]) -> ConnectionState | None:
         """Subscribe in batches; what the broker refuses is counted and returned as something to tell."""
         refused: list[str] = []
         for start in range(0, len(pairs), FILTERS_PER_SUBSCRIBE):
@@ -310,7 +311,7 @@ class MqttTransport:
         reason = f"{self._broker} refuses the subscription to {refused[0]}{more}"
         return ConnectionState(Link.SUBSCRIPTION_REFUSED, reason)
 
-    async def _publish_status(self, client: aiomqtt.Client, payload: bytes) -> None:
+    async def _publish_status(self, client: Client, payload: bytes) -> None:
         await client.publish(
             topic_status(self._swarm, self._me),
             payload,
@@ -318,7 +319,7 @@ class MqttTransport:
             retain=RETAINED[Scope.STATUS],
         )
 
-    async def _pump(self, client: aiomqtt.Client) -> None:
+    async def _pump(self, client: Client) -> None:
         """Publish from the outbox, one frame at a time; the pool of pumps is what keeps many in flight.
 
         Frames leave in the order they were queued: each pump calls paho in the same step in which it took a frame.
@@ -355,7 +356,7 @@ class MqttTransport:
                 # QoS 0 never waits; without this a pump could empty a long outbox in one step of the loop.
                 await asyncio.sleep(0)
 
-    async def _leave(self, client: aiomqtt.Client, *, politely: bool) -> None:
+    async def _leave(self, client: Client, *, politely: bool) -> None:
         """Make sure that the socket is gone whatever happens.
 
         Only a polite end sends `offline` and DISCONNECT, which takes the last will back; after any other end the
@@ -369,7 +370,7 @@ class MqttTransport:
                         await self._publish_status(client, self._presence.offline)
                     await client.__aexit__(None, None, None)
         finally:
-            await _shut(client)
+            await shut(client)
 
     # ------------------------------------------------------------------------------------------ inwards
 
@@ -420,87 +421,8 @@ _COUNTERS: Final = (
 )
 
 
-def _queue_into(deliver: Callable[[aiomqtt.Message], None]) -> type[asyncio.Queue[aiomqtt.Message]]:
-    """Return a queue class that keeps nothing: what is put goes to `deliver`, and `get` waits for ever."""
-
-    class _Sink(asyncio.Queue[aiomqtt.Message]):
-        def put_nowait(self, item: aiomqtt.Message) -> None:
-            deliver(item)
-
-    return _Sink
-
-
-async def _until_lost(client: aiomqtt.Client) -> None:
-    """Wait for the end of the connection, which the message iterator reports by raising `MqttError`."""
-    async for _ in client.messages:
-        pass
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel `tasks` and wait for their ends.
-
-    Again and again: `asyncio.wait_for` of Python 3.11, which the library stands on, swallows a cancellation that
-    arrives together with the result, and such a pump would go on for ever.
-    """
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=0.1)
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
 async def _wait_for_event(event: asyncio.Event) -> None:
     await event.wait()
-
-
-async def _connect(client: aiomqtt.Client) -> ConnectionState | None:
-    """Connect; None on success, else what to tell people.
-
-    The library opens the socket in a thread. Leaving that thread alone would leave its socket behind, so a
-    cancellation waits for the socket, as long as a connection attempt takes at most.
-    """
-    entering = asyncio.ensure_future(client.__aenter__())
-    try:
-        await asyncio.shield(entering)
-    except asyncio.CancelledError:
-        deadline = asyncio.get_running_loop().time() + CONNECT_TIMEOUT_S
-        while _socket_of(client) is None and asyncio.get_running_loop().time() < deadline:
-            if (await asyncio.wait({entering}, timeout=0.05))[0]:
-                break
-        # The thread is past the connection now and needs an instant to end.
-        await asyncio.wait({entering}, timeout=0.05)
-        entering.cancel()
-        await asyncio.gather(entering, return_exceptions=True)
-        raise
-    except MqttConnectError as error:
-        return ConnectionState(Link.REFUSED, f"the broker refuses the login: {error}")
-    except aiomqtt.MqttError as error:
-        return ConnectionState(Link.UNREACHABLE, f"the broker cannot be reached: {error}")
-    return None
-
-
-def _socket_of(client: aiomqtt.Client) -> socket.socket | None:
-    """Return the socket, None if there is none: the one thing we take from the paho client inside aiomqtt's."""
-    sock = client._client.socket()
-    return sock if isinstance(sock, socket.socket) else None
-
-
-async def _shut(client: aiomqtt.Client) -> None:
-    """Close the socket of a client that could not leave politely.
-
-    aiomqtt offers no way to do this: a timed-out CONNACK or a broken packet leave the socket open and its reader
-    registered. Shutting the socket down makes paho's own reader see the end and clean up.
-    """
-    for attempt in range(40):
-        sock = _socket_of(client)
-        if sock is None:
-            break
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        await asyncio.sleep(0 if attempt < 20 else 0.01)
-    # One more step, in which the library's own tasks see that they were cancelled.
-    await asyncio.sleep(0)
 
 
 def _reason_of(done: set[asyncio.Future[None]] | set[asyncio.Task[None]]) -> str:

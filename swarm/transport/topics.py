@@ -7,7 +7,7 @@ the signer of the payload.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -96,12 +96,18 @@ def parse(topic: str) -> Parsed | None:
 
 
 def subscriptions(
-    swarm: str, me: DeviceId, members: Iterable[DeviceId], *, echo: bool = False
+    swarm: str,
+    me: DeviceId,
+    members: Iterable[DeviceId],
+    *,
+    echo: bool = False,
+    scopes: Collection[Scope] = tuple(Scope),
 ) -> tuple[tuple[str, int], ...]:
     """Return the exact (filter, QoS) pairs by which `me` hears `members`, in their order and without repetition.
 
-    Four per member and no wildcard, so a sender that is no member costs nothing. `me` among the members is skipped;
-    with `echo` the own `all` topic is added, for a device that measures how long its frames take to come back.
+    One per scope and member and no wildcard, so a sender that is no member costs nothing. `me` among the members is
+    skipped; with `echo` the own `all` topic is added, for a device that measures how long its frames take to come back. With
+    fewer `scopes` only those are heard: a light client wants its answers and none of the swarm's votes.
     """
     filters: dict[str, int] = {}
     if echo:
@@ -109,10 +115,8 @@ def subscriptions(
     for member in members:
         if member == me:
             continue
-        filters[topic_all(swarm, member)] = QOS[Scope.ALL]
-        filters[topic_to(swarm, member, me)] = QOS[Scope.TO]
-        filters[topic_beat(swarm, member)] = QOS[Scope.BEAT]
-        filters[topic_status(swarm, member)] = QOS[Scope.STATUS]
+        for scope in (scope for scope in Scope if scope in scopes):
+            filters[topic_of(swarm, member, scope, me if scope is Scope.TO else None)] = QOS[scope]
     return tuple(filters.items())
 
 

@@ -99,6 +99,7 @@ def test_a_device_subscribes_exactly_and_not_to_itself() -> None:
         ("swarm/1/s/n/a/status", 1),
     )
     assert subscriptions("s", "b", ["b"], echo=True) == (("swarm/1/s/n/b/all", 1),)
+    assert subscriptions("s", "b", ["a"], scopes=(Scope.TO,)) == (("swarm/1/s/n/a/to/b", 1),)
 
 
 @settings(deadline=None)

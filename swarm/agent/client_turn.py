@@ -1,0 +1,103 @@
+"""What goes into a turn of a light client, and the only record that comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.agent.client_results import (
+    ClientError,
+    DecidedOutcome,
+    Progress,
+    ProvedEntry,
+    Receipt,
+    SwarmStatus,
+    VerifiedEntries,
+)
+from swarm.device.turn import FrameIn, OutFrame
+from swarm.wire.messages import Command
+
+# ------------------------------------------------------------------------------------------ inputs
+
+
+@dataclass(frozen=True, slots=True)
+class WantSubmit:
+    """Put one command on the log; ends with a `Receipt`."""
+
+    ticket: int
+    command: Command
+
+
+@dataclass(frozen=True, slots=True)
+class WantDecision:
+    """Open a decision with the command `opening`, cast `ballot` in it if given, end with a `DecidedOutcome`."""
+
+    ticket: int
+    opening: bytes
+    ballot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WantOutcome:
+    """Wait for the end of a decision that somebody opened; ends with a `DecidedOutcome`."""
+
+    ticket: int
+    decision: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WantEntries:
+    """Read at most `count` entries of the log; ends with `VerifiedEntries`."""
+
+    ticket: int
+    position: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantProof:
+    """Prove one entry of the log; ends with a `ProvedEntry`."""
+
+    ticket: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantStatus:
+    """Ask every voter about itself, wait this long for answers; ends with a `SwarmStatus`."""
+
+    ticket: int
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nobody waits for this ticket any more. What was signed for it is followed to its end all the same."""
+
+    ticket: int
+
+
+Want = WantSubmit | WantDecision | WantOutcome | WantEntries | WantProof | WantStatus
+ClientInput = FrameIn | Want | Forget
+
+# ------------------------------------------------------------------------------------------ output
+
+Result = Receipt | DecidedOutcome | VerifiedEntries | ProvedEntry | SwarmStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a ticket: what was proved, or why not."""
+
+    ticket: int
+    result: Result | ClientError
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTurn:
+    """The only thing that leaves a client, after its transaction is durable."""
+
+    frames: tuple[OutFrame, ...]
+    finished: tuple[Finished, ...]
+    progress: tuple[tuple[int, Progress], ...]
+    """(ticket, step)."""
+    wake_at_ms: int | None
