@@ -2,11 +2,14 @@
 
 from typing import Any, Final
 
+from swarm.agent.client import connect as connect
 from swarm.apps.application import Application as Application
 from swarm.apps.verify import verify_proof as verify_proof
 from swarm.behaviours.behaviour import Behaviour as Behaviour
 from swarm.lab.scenario.runner import run_scenario as run_scenario
 
 __version__: Final[str]
+__all__ = ["Application", "Behaviour", "__version__", "connect", "run_scenario", "verify_proof"]
 
+# As at run time: any other name is an `AttributeError` there.
 def __getattr__(name: str) -> Any: ...
