@@ -9,7 +9,7 @@ CALM = Latency(median_ms=10, p99_ms=10)
 
 
 def make(**changes: int) -> SimNetwork:
-    return SimNetwork(Network(latency=CALM, **changes), seed=1)  # type: ignore[arg-type]
+    return SimNetwork(Network(latency=CALM, **changes), seed=1)
 
 
 def test_a_frame_arrives_once_after_its_latency() -> None:

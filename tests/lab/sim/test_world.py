@@ -147,7 +147,8 @@ def test_an_idle_swarm_publishes_heartbeats_only() -> None:
 
     world.run_until(5900)
 
-    assert heights == {1}
+    assert len(heights) == 1
+    assert heights <= {1, 2}, "four submissions at one time make one or two blocks"
     assert world.collector.traffic.published == before
 
 
