@@ -87,6 +87,7 @@ def tls_context(broker: BrokerUrl, *, where: str = "broker") -> ssl.SSLContext |
         return None
     try:
         context = ssl.create_default_context(cafile=broker.ca)
+        context.sslsocket_class = _TidySocket
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if broker.cert is not None:
             context.load_cert_chain(broker.cert, broker.key)
@@ -94,6 +95,19 @@ def tls_context(broker: BrokerUrl, *, where: str = "broker") -> ssl.SSLContext |
         files = ", ".join(str(path) for path in (broker.ca, broker.cert, broker.key) if path is not None)
         raise ConfigError(f"cannot use the TLS files {files}: {error}", where=where) from error
     return context
+
+
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho forgets it then, and an agent that keeps trying would pile them up."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except ssl.SSLWantReadError:
+            raise
+        except OSError:
+            self.close()
+            raise
 
 
 def _split(url: str, *, where: str) -> tuple[SplitResult, int]:

@@ -44,9 +44,19 @@ def free_port() -> int:
 
 
 class MosquittoBroker:
-    """A Mosquitto of its own. With `login` (name, password) anonymous clients are refused."""
+    """A Mosquitto of its own. With `login` (name, password) anonymous clients are refused.
 
-    def __init__(self, folder: Path, *, login: tuple[str, str] | None = None, nodelay: bool = True) -> None:
+    `tls` is a folder with ca.crt, broker.crt and broker.key; clients then need a certificate of that authority.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        login: tuple[str, str] | None = None,
+        nodelay: bool = True,
+        tls: Path | None = None,
+    ) -> None:
         binary = mosquitto_path()
         if binary is None:
             pytest.skip("mosquitto is not installed")
@@ -54,12 +64,13 @@ class MosquittoBroker:
         self._folder = folder
         self._login = login
         self._nodelay = nodelay
+        self._tls = tls
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"{'mqtt' if self._tls is None else 'mqtts'}://127.0.0.1:{self.port}"
 
     def start(self) -> MosquittoBroker:
         config = self._folder / "mosquitto.conf"
@@ -97,7 +108,7 @@ class MosquittoBroker:
             self._process = None
 
     def _accepts(self) -> bool:
-        if self._login is None:
+        if self._login is None and self._tls is None:
             return answers_connect("127.0.0.1", self.port)
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
@@ -122,6 +133,13 @@ class MosquittoBroker:
             config.append("allow_anonymous true")
         else:
             config += ["allow_anonymous false", f"password_file {self._passwords()}"]
+        if self._tls is not None:
+            config += [
+                f"cafile {self._tls / 'ca.crt'}",
+                f"certfile {self._tls / 'broker.crt'}",
+                f"keyfile {self._tls / 'broker.key'}",
+                "require_certificate true",
+            ]
         return config
 
     def _passwords(self) -> Path:

@@ -17,7 +17,7 @@ class ScriptedBroker:
     connack: int | None = 0
     suback: int | None = None  # None grants what was asked
     pubacks: bool = True
-    hang_up_after: int | None = None  # frames published on one connection before the broker hangs up
+    hang_up_after: int | None = None  # frames of one connection before the broker hangs up; 0: at the CONNECT
     connects: int = 0
     subscribed: list[str] = field(default_factory=list)
     unsubscribed: list[str] = field(default_factory=list)
@@ -47,6 +47,8 @@ class ScriptedBroker:
             kind = first >> 4
             if kind == _CONNECT:
                 self.connects += 1
+                if self.hang_up_after == 0:
+                    return
                 if self.connack is not None:
                     writer.write(bytes((0x20, 2, 0, self.connack)))
                 if self.connack:
