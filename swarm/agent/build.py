@@ -1,0 +1,219 @@
+"""Makes an agent of what `agent.yaml` says: every mistake is one line that names file and key."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+from swarm.agent.agent import Agent
+from swarm.agent.config import AgentConfig, read_text_file
+from swarm.agent.keyfile import read_key_file
+from swarm.agent.presence import sign_presence
+from swarm.agent.threads import DiskPace
+from swarm.apps.router import BUILT_IN, Factory, Router
+from swarm.behaviours.behaviour import BehaviourContext
+from swarm.behaviours.loader import load_behaviours
+from swarm.crypto.keys import KeyPair
+from swarm.crypto.signing import verify
+from swarm.device.device import Device, DeviceConfig
+from swarm.device.turn import DeviceEvent
+from swarm.primitives.errors import ConfigError
+from swarm.primitives.ids import DeviceId
+from swarm.primitives.settings import nearest_hint
+from swarm.storage.sqlite import SqliteStore
+from swarm.storage.store import Batch
+from swarm.transport.mqtt import MqttTransport
+from swarm.transport.transport import ConnectionState, Inbox, Transport
+from swarm.transport.url import BrokerUrl, parse_broker
+from swarm.wire.genesis import Genesis, Member, parse_genesis
+
+WrapTransport = Callable[[Callable[[Inbox], Transport], Inbox], Transport]
+"""Stands between inbox and transport (`lab/processes/impaired`): gets the maker of the transport and the inbox."""
+
+
+class TimedStore(SqliteStore):
+    """The store on a disk, telling how long each synced commit took."""
+
+    def __init__(
+        self, path: Path, pace: DiskPace, *, swarm_id: bytes, device: str, key_public: bytes
+    ) -> None:
+        """Open as `SqliteStore` does; `pace` hears the times."""
+        self._pace = pace
+        super().__init__(path, swarm_id=swarm_id, device=device, key_public=key_public)
+
+    def commit(self, batch: Batch) -> None:
+        """Commit and note the time; errors as in `SqliteStore.commit`."""
+        began_s = time.perf_counter()
+        super().commit(batch)
+        self._pace.note((time.perf_counter() - began_s) * 1000)
+
+
+def build_agent(
+    config: AgentConfig,
+    *,
+    source: str,
+    random: Callable[[], float],
+    version: str = "",
+    behaviour_seed: int | None = None,
+    wrap_transport: WrapTransport | None = None,
+    on_event: Callable[[DeviceEvent], None] = lambda _event: None,
+    on_link: Callable[[ConnectionState], None] = lambda _state: None,
+) -> Agent:
+    """Return the agent of `config`, ready to run; its store is open and locked from here on.
+
+    `source` is the file's name for messages; `random` gives numbers in [0, 1) for the pauses between attempts to
+    connect. Behaviours draw their noise from `behaviour_seed`, or from the device's key. Raises `ConfigError` for
+    files that do not fit each other, and `StoreError` for a store that is missing, held, foreign or broken.
+    """
+    genesis = parse_genesis(read_text_file(config.genesis), str(config.genesis))
+    keypair = KeyPair(read_key_file(config.key))
+    member = _device_member(config, genesis, keypair, source)
+    broker = _broker_of(config, source)
+    router = Router(genesis.apps, _extra_apps(config.apps, genesis, source))
+    now_ms = time.monotonic_ns() // 1_000_000
+    seed = int.from_bytes(keypair.public[:8], "big") if behaviour_seed is None else behaviour_seed
+    behaviours = load_behaviours(
+        config.behaviours,
+        BehaviourContext(device=config.device, seed=seed, simulated=False, now_ms=now_ms),
+        where=f"{source}: behaviours",
+    )
+    pace = DiskPace()
+    store = TimedStore(
+        config.store, pace, swarm_id=genesis.id, device=config.device, key_public=keypair.public
+    )
+    try:
+        device = Device(
+            DeviceConfig(
+                genesis=genesis,
+                me=config.device,
+                keypair=keypair,
+                delta_floor_ms=config.timing.delta_floor_ms,
+                delta_cap_ms=config.timing.delta_cap_ms,
+                version=version,
+            ),
+            store,
+            router,
+            verify,
+            now_ms,
+        )
+
+        def make_transport(inbox: Inbox, on_state: Callable[[ConnectionState], None]) -> Transport:
+            def connect_to(into: Inbox) -> Transport:
+                return MqttTransport(
+                    broker=broker,
+                    swarm=genesis.swarm,
+                    me=config.device,
+                    members=_heard_members(genesis, member),
+                    inbox=into,
+                    random=random,
+                    presence=sign_presence(genesis.id, config.device, keypair, device.boot),
+                    on_state=on_state,
+                )
+
+            return connect_to(inbox) if wrap_transport is None else wrap_transport(connect_to, inbox)
+
+        return Agent(
+            device=device,
+            store=store,
+            genesis=genesis,
+            me=config.device,
+            make_transport=make_transport,
+            behaviours=behaviours,
+            pace=pace,
+            on_event=on_event,
+            on_link=on_link,
+        )
+    except BaseException:
+        store.close()
+        raise
+
+
+def _device_member(config: AgentConfig, genesis: Genesis, keypair: KeyPair, source: str) -> Member:
+    """Return the member that this device is, after checking that the key says so too."""
+    member = genesis.member(config.device)
+    if member is None:
+        known = [m.id for m in (*genesis.voters, *genesis.observers)]
+        raise ConfigError(
+            f"{config.device!r} is no member of {config.genesis}",
+            where=f"{source}: device",
+            hint=nearest_hint(config.device, known),
+        )
+    if member.role == "operator":
+        raise ConfigError(
+            f"{config.device!r} is an operator, who runs no device",
+            where=f"{source}: device",
+            hint="operators use `swarm decide`, `swarm submit` and `swarm status`",
+        )
+    if member.key != keypair.public:
+        owner = next((m.id for m in genesis.members if m.key == keypair.public), None)
+        belongs = f"it is the key of {owner}" if owner else f"no member of {config.genesis} has it"
+        raise ConfigError(
+            f"{config.key} is not the key of {config.device}: {belongs}", where=f"{source}: key"
+        )
+    return member
+
+
+def _heard_members(genesis: Genesis, member: Member) -> tuple[DeviceId, ...]:
+    """Return whom to listen to: a voter to every member, an observer to the voters (CONTRACTS, "Topics")."""
+    if member.role == "voter":
+        return tuple(other.id for other in genesis.members)
+    return genesis.voter_ids
+
+
+def _broker_of(config: AgentConfig, source: str) -> BrokerUrl:
+    broker = config.broker
+    return parse_broker(
+        broker.url,
+        where=f"{source}: broker",
+        ca=broker.ca,
+        cert=broker.cert,
+        key=broker.key,
+        username=broker.username,
+        password_file=broker.password_file,
+    )
+
+
+def _extra_apps(apps: Mapping[str, str], genesis: Genesis, source: str) -> dict[str, Factory]:
+    """Import the applications that the file adds; importing them runs the user's code."""
+    named = [entry.partition("@")[0] for entry in genesis.apps]
+    extra: dict[str, Factory] = {}
+    for name, target in apps.items():
+        where = f"{source}: apps.{name}"
+        if name in BUILT_IN:
+            raise ConfigError(f"{name!r} is built in and cannot be replaced", where=where)
+        if name not in named:
+            raise ConfigError(f"genesis names no application {name!r}", where=where, hint="remove the line")
+        extra[name] = _import_app(target, where)
+    return extra
+
+
+def _import_app(target: str, where: str) -> Factory:
+    module_name, _, class_name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        # Whatever the user's module does while it is imported is the user's mistake, not ours.
+        raise ConfigError(
+            f"cannot import {module_name}: {type(error).__name__}: {error}",
+            where=where,
+            hint="is it installed, or on PYTHONPATH?",
+        ) from error
+    made = getattr(module, class_name, None)
+    wanted = ("apply", "snapshot", "restore", "name", "version")
+    missing = [attribute for attribute in wanted if not hasattr(made, attribute)]
+    if not isinstance(made, type) or missing:
+        what = f"has no {', no '.join(missing)}" if isinstance(made, type) else "is no class"
+        raise ConfigError(f"{target} is no application: it {what}", where=where)
+
+    def make() -> object:
+        try:
+            return made()
+        except Exception as error:
+            raise ConfigError(
+                f"{target} cannot be built: {type(error).__name__}: {error}", where=where
+            ) from error
+
+    return cast("Factory", make)

@@ -1,0 +1,79 @@
+"""`swarm agent`: one device in the foreground, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swarm.agent.agent import Agent
+from swarm.agent.build import build_agent
+from swarm.agent.config import load_agent_config
+from swarm.agent.lines import Announcer, event_json, link_json
+from swarm.device.turn import DeviceEvent
+from swarm.transport.transport import ConnectionState
+
+
+def agent(
+    config: Annotated[
+        Path, typer.Argument(metavar="AGENT.yaml", show_default=False, help="The device's file.")
+    ],
+    *,
+    json_events: Annotated[
+        bool,
+        typer.Option("--json-events", help="One JSON object a line on stdout for everything that happens."),
+    ] = False,
+) -> None:
+    """Run the agent of one device in the foreground; it never starts a broker."""
+    settings = load_agent_config(config)
+    voice = _Voice(json_events=json_events)
+    built = build_agent(
+        settings,
+        source=str(config),
+        random=random.random,
+        version=str(import_module("swarm").__version__),
+        on_event=voice.on_event,
+        on_link=voice.on_link,
+    )
+    voice.announcer = Announcer(built.genesis, built.me, say=voice.say, complain=voice.complain)
+    voice.announcer.introduce()
+    asyncio.run(_run(built))
+
+
+class _Voice:
+    """Where lines go: words to stdout and stderr, or words to stderr and JSON to stdout."""
+
+    def __init__(self, *, json_events: bool) -> None:
+        self._json = json_events
+        self.announcer: Announcer | None = None
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr if self._json else sys.stdout, flush=True)
+
+    def complain(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def on_event(self, event: DeviceEvent) -> None:
+        if self._json:
+            print(event_json(event), flush=True)
+        if self.announcer is not None:
+            self.announcer.on_event(event)
+
+    def on_link(self, state: ConnectionState) -> None:
+        if self._json:
+            print(link_json(state, int(asyncio.get_running_loop().time() * 1000)), flush=True)
+        if self.announcer is not None:
+            self.announcer.on_link(state)
+
+
+async def _run(built: Agent) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, built.stop)
+    await built.run()
