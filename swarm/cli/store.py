@@ -29,15 +29,18 @@ def check(file: FileArgument, *, json: JsonOption = None) -> int:
 
 
 def repair(file: FileArgument, *, json: JsonOption = None) -> int:
-    """Restore what follows from the rest of a store. Statements that are lost stay lost.
+    """Restore what follows from the rest of a store, and keep its original. Statements that are lost stay lost.
 
     Exit code 1 if something is wrong afterwards, 2 if this store cannot be repaired.
     """
     repaired = repair_store(file)
     lines = [*repaired.done] or ["nothing to repair"]
+    if repaired.kept:
+        lines.append(f"kept what it was before: {', '.join(str(path) for path in repaired.kept)}")
     print("\n".join([*lines, *describe_report(repaired.after)]), file=words_beside(json))
     if json is not None:
-        write_json({"done": list(repaired.done), "after": report_store(repaired.after)}, json)
+        kept = [str(path) for path in repaired.kept]
+        write_json({"done": list(repaired.done), "kept": kept, "after": report_store(repaired.after)}, json)
     return EXIT_DONE if repaired.after.ok else EXIT_FAILED
 
 

@@ -2,12 +2,15 @@
 
 Repair only restores what follows from the rest of the store: indexes from their tables, Merkle nodes from the leaves
 (and only if the result fits what voters attested), a mark slot from the other one. A statement that is missing stays
-missing, so a store that counts as gone stays refused.
+missing, so a store that counts as gone stays refused. Before anything is changed the originals are copied beside it,
+under names with which they are no store: a store without its mark is refused.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from swarm.storage.inspection import (
     opened_read_only,
     read_identity,
 )
-from swarm.storage.lock import StoreLock
+from swarm.storage.lock import StoreLock, sync_folder
 from swarm.storage.mark import MarkFile, Slots, mark_path, read_slots
 from swarm.storage.migration import stored_version
 from swarm.storage.reader import SqliteReader
@@ -68,10 +71,11 @@ class StoreReport:
 
 @dataclass(frozen=True, slots=True)
 class RepairReport:
-    """What repair did, in order, and how the store checks afterwards."""
+    """What repair did, in order, how the store checks afterwards, and the copies of what it was before."""
 
     done: tuple[str, ...]
     after: StoreReport
+    kept: tuple[Path, ...] = ()
 
 
 def check_store(path: str | Path) -> StoreReport:
@@ -92,7 +96,8 @@ def repair_store(path: str | Path) -> RepairReport:
     """Restore what provably follows from the rest of the store, and say what was done.
 
     Raises `StoreGoneError` for a store that lost statements (nothing is changed then), and `StoreError` when something
-    else is beyond repair or an agent holds the store. Running it on a good store only empties its write-ahead log.
+    else is beyond repair, the originals cannot be kept, or an agent holds the store. On a good store it keeps nothing
+    and only empties the write-ahead log.
     """
     store = Path(path)
     check_presence(store)
@@ -110,6 +115,7 @@ def repair_store(path: str | Path) -> RepairReport:
                 f"{store} cannot be repaired: {broken.part}: {broken.text}",
                 hint="restore the disk, never an older copy of the store: it would have forgotten statements",
             )
+        kept = () if before.ok else _keep_originals(store)
         done = tuple(_mend(store, {finding.part for finding in before.findings}))
         after = _Checker(store).report()
     except sqlite3.Error as error:
@@ -122,10 +128,37 @@ def repair_store(path: str | Path) -> RepairReport:
         ) from error
     finally:
         lock.close()
-    return RepairReport(done, after)
+    return RepairReport(done, after, kept)
 
 
 _GONE_PARTS: Final = ("chain", "mark")
+
+
+def _keep_originals(store: Path) -> tuple[Path, ...]:
+    """Copy database, write-ahead log and mark to names of their own, synced; returns the copies.
+
+    An earlier copy is never overwritten: of two repairs the first one's original says more.
+    """
+    label = ".before-repair"
+    number = 1
+    while store.with_name(store.name + label).exists():
+        number += 1
+        label = f".before-repair-{number}"
+    mark = mark_path(store)
+    # The copied log fits the copied database, so SQLite can read them; the copied mark fits no store's name.
+    names = {
+        store: store.with_name(store.name + label),
+        store.with_name(store.name + "-wal"): store.with_name(f"{store.name}{label}-wal"),
+        mark: mark.with_name(mark.name + label),
+    }
+    kept = tuple(target for source, target in names.items() if source.exists())
+    for source, target in names.items():
+        if source.exists():
+            shutil.copy2(source, target)
+            with target.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(store.parent)
+    return kept
 
 
 class _Checker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -211,6 +212,39 @@ def test_a_torn_mark_slot_is_restored(grown: DiskMedium, slot: int) -> None:
     assert report.done == ("wrote the mark anew: 12 statements",)
     assert report.after.ok
     assert len(grown.open().load().records) == 1
+
+
+def test_the_original_is_kept_beside_and_is_no_store(grown: DiskMedium) -> None:
+    change(grown.path, "DELETE FROM nodes")
+    before = everything(grown.path)
+    report = repair_store(grown.path)
+    copy = grown.path.with_name("dev-0.sqlite.before-repair")
+    mark = grown.path.with_name("dev-0.sqlite.mark.before-repair")
+    assert report.after.ok
+    assert set(report.kept) >= {copy, mark}
+    assert mark.read_bytes() == before["dev-0.sqlite.mark"]
+    assert check_store(copy).is_gone  # without its mark nobody votes with it
+    connection = sqlite3.connect(copy)
+    assert connection.execute("SELECT COUNT(*) FROM nodes").fetchone() == (0,)
+    connection.close()
+    assert repair_store(grown.path).kept == ()
+
+
+def test_a_second_repair_keeps_the_first_original(grown: DiskMedium) -> None:
+    for name in ("dev-0.sqlite.before-repair", "dev-0.sqlite.before-repair-2"):
+        change(grown.path, "DELETE FROM nodes")
+        assert repair_store(grown.path).kept[0].name == name
+
+
+def test_nothing_is_repaired_when_the_original_cannot_be_kept(
+    grown: DiskMedium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(grown.path, "DELETE FROM nodes")
+    before = everything(grown.path)
+    monkeypatch.setattr("shutil.copy2", mock.Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(StoreError, match="No space left"):
+        repair_store(grown.path)
+    assert everything(grown.path) == before
 
 
 @pytest.mark.parametrize(
