@@ -51,6 +51,14 @@ def test_r8_not_when_it_was_heard_from_somebody_else() -> None:
     assert "SC 1" not in named(stage.take_left())
 
 
+def test_r8_a_certificate_that_came_to_me_alone_is_spread() -> None:
+    """A liar that completes one in private would keep one device ahead of all others for ever."""
+    stage = Stage()
+    stage.left += stage.device.receive("dev-1", stage.certificate(K, 1), 0, broadcast=False)
+    stage.pass_ms(DELTA_MS // 2)
+    assert "SC 1" in named(stage.take_left())
+
+
 def test_r8_the_delay_differs_between_devices() -> None:
     delays = set()
     for me in range(7):

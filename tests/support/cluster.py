@@ -196,7 +196,7 @@ class Cluster:
         if device.replica is None or message.target in self.byzantine:
             return
         sender = self.devices[message.source].name
-        self._emit(message.target, device.receive(sender, message.payload, self.now_ms))
+        self._emit(message.target, device.receive(sender, message.payload, self.now_ms, broadcast=message.broadcast))
 
     def select(
         self,

@@ -174,6 +174,7 @@ class MiniDevice:
         self.wake_at_ms: int | None = None
         self.last: Output = Output()
         self.replica: Replica | None = None
+        self._broadcast = True
         self._keys = [v.encode() for v in config.voters]
         self.start(now_ms)
 
@@ -307,8 +308,11 @@ class MiniDevice:
 
     # ------------------------------------------------------------------------------ what comes in
 
-    def receive(self, sender: DeviceId, payload: Payload, now_ms: int) -> list[Leaving]:
-        """Take one message through admission's questions into one turn."""
+    def receive(
+        self, sender: DeviceId, payload: Payload, now_ms: int, *, broadcast: bool = True
+    ) -> list[Leaving]:
+        """Take one message through admission's questions into one turn; `broadcast` = it came to everybody."""
+        self._broadcast = broadcast
         # Admission asks the core, so the core must know the time first: "one per sender and Δ" is counted on it.
         self.up.absorb(Tick(), now_ms)
         return self.turn(self._admit(sender, payload), now_ms)
@@ -354,7 +358,8 @@ class MiniDevice:
 
     def _admit_certificate(self, certificate: Certificate) -> list[Input]:
         if not self.up.wants_certificate(certificate):
-            self.up.hears_certificate(certificate)
+            if self._broadcast:
+                self.up.hears_certificate(certificate)
             return self._drop("known-certificate")
         try:
             verify_certificate(
@@ -367,7 +372,7 @@ class MiniDevice:
             )
         except DecodeError as error:
             return self._drop(error.reason)
-        return [CertificateIn(certificate)]
+        return [CertificateIn(certificate, broadcast=self._broadcast)]
 
     def _admit_proposal(self, proposal: Proposal) -> list[Input]:
         header = proposal.header

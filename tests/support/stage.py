@@ -137,6 +137,11 @@ class Stage:
         self.hear(SubmissionItem(raw=submission.raw))
         return submission
 
+    def inputs_of(self, made: Made) -> None:
+        """Let the device hear the submissions of a block, but not the block."""
+        for submission in made.submissions:
+            self.hear(SubmissionItem(raw=submission.raw))
+
     def submit(self, text: str = "own") -> Submission:
         """Let the device submit something of its own."""
         submission = self.submission(text, origin=self.device.name)
