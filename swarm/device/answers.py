@@ -158,7 +158,8 @@ class Answers:
         position = self._store.find(ask.key)
         superseded = False
         if position is None and ask.sequence:
-            position = self._store.find_sequence(ask.origin, 0, ask.sequence)
+            incarnation, _ = self._ledger.sequences.high(ask.origin)
+            position = self._store.find_sequence(ask.origin, incarnation, ask.sequence)
             superseded = position is not None
         if position is None:
             newest = self.newest
