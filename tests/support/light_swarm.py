@@ -28,13 +28,15 @@ from swarm.wire.messages import (
     Answered,
     Envelope,
     Request,
+    Submission,
+    SubmissionItem,
     decode_answer,
     decode_frame,
     decode_request,
     encode_frame,
 )
 from swarm.wire.statements import Kind, envelope_bytes
-from tests.support.swarms import keypair, make_genesis
+from tests.support.swarms import keypair, make_checkpoint, make_genesis
 
 DELAY_MS = 5
 EVENTS_MAX = 60_000
@@ -65,6 +67,8 @@ class LightSwarm:
     """(member, question) of everything the client asked."""
     published: list[bytes] = field(default_factory=list)
     """What the client published for everybody."""
+    drop_submissions: bool = False
+    """Whether what the client publishes for everybody is lost."""
     deaf_to_client: set[DeviceId] = field(default_factory=set)
     """Members that never hear the client."""
     _queue: list[tuple[int, int, str, DeviceId, object]] = field(default_factory=list)
@@ -80,9 +84,7 @@ class LightSwarm:
                     swarm_id=self.genesis.id, device=member.id, key_public=member.key
                 )
                 self.start(member.id)
-        self.store = MemoryStore(
-            swarm_id=self.genesis.id, device=self.me, key_public=keypair(self.me).public
-        )
+        self.store = MemoryStore(swarm_id=self.genesis.id, device=self.me, key_public=keypair(self.me).public)
         self.finished: dict[int, Result | ClientError] = {}
         self.progress: list[tuple[int, str]] = []
         self.client = self.new_client()
@@ -98,9 +100,7 @@ class LightSwarm:
 
     def new_client(self) -> ClientCore:
         """Start the client (again) on what its store holds."""
-        self.client = ClientCore(
-            self.genesis, self.me, keypair(self.me), self.store, verify, self.now_ms
-        )
+        self.client = ClientCore(self.genesis, self.me, keypair(self.me), self.store, verify, self.now_ms)
         self._wake(self.me, self.now_ms)
         return self.client
 
@@ -109,9 +109,7 @@ class LightSwarm:
         self.new_client()
 
     def lose_operator_file(self) -> None:
-        self.store = MemoryStore(
-            swarm_id=self.genesis.id, device=self.me, key_public=keypair(self.me).public
-        )
+        self.store = MemoryStore(swarm_id=self.genesis.id, device=self.me, key_public=keypair(self.me).public)
         self.new_client()
 
     # ------------------------------------------------------------------------------ what a test does
@@ -126,6 +124,24 @@ class LightSwarm:
     def submit_from(self, device: DeviceId, text: bytes) -> None:
         """Let a device submit a note under its own name."""
         self._device_turn(device, [Submit("notes", text)])
+
+    def publish_as_client(self, submission: Submission) -> None:
+        """Let a submission arrive as if the client had published it."""
+        payload = encode_frame((SubmissionItem(raw=submission.raw),))
+        for device in self.devices:
+            self._push(self.now_ms + DELAY_MS, "frame", device, FrameIn(self.me, Scope.ALL, payload))
+
+    def hear(self, source: DeviceId, scope: Scope, payload: bytes) -> None:
+        """Let the client hear a frame now."""
+        self._client_turn([FrameIn(source, scope, payload)])
+
+    def pretend_height(self, height: int) -> None:
+        """Let every voter attest the log it has at a height far above, as after thousands of empty blocks."""
+        for store in self.stores.values():
+            leaves = [leaf for at in range(10_000) if (leaf := store.leaf(at)) is not None]
+            checkpoint = make_checkpoint(self.genesis, leaves, height=height)
+            for device in self.devices.values():
+                device._answers.newest = checkpoint
 
     def run(self, ms: int) -> None:
         """Play `ms` of virtual time."""
@@ -210,16 +226,14 @@ class LightSwarm:
         for target in targets:
             if target == source or (source == self.me and target in self.deaf_to_client):
                 continue
+            if source == self.me and frame.scope is Scope.ALL and self.drop_submissions:
+                continue
             payload = frame.payload
             if target == self.me and source in self.liars and frame.scope is Scope.TO:
                 for lie in self._lies(source, payload):
-                    self._push(
-                        self.now_ms + DELAY_MS, "frame", target, FrameIn(source, frame.scope, lie)
-                    )
+                    self._push(self.now_ms + DELAY_MS, "frame", target, FrameIn(source, frame.scope, lie))
                 continue
-            self._push(
-                self.now_ms + DELAY_MS, "frame", target, FrameIn(source, frame.scope, payload)
-            )
+            self._push(self.now_ms + DELAY_MS, "frame", target, FrameIn(source, frame.scope, payload))
 
     def _lies(self, source: DeviceId, payload: bytes) -> list[bytes]:
         lies: list[bytes] = []
@@ -245,6 +259,4 @@ class LightSwarm:
             )
         )
         signature = sign(keypair(source), envelope_bytes(self.genesis.id, Kind.ANSWER, body))
-        return encode_frame(
-            (Envelope(kind=Kind.ANSWER, sender=source, body=body, signature=signature),)
-        )
+        return encode_frame((Envelope(kind=Kind.ANSWER, sender=source, body=body, signature=signature),))
