@@ -10,8 +10,8 @@ import asyncio
 import itertools
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -245,7 +245,7 @@ class Client:
         result = await self._call(partial(WantStatus, wait_ms=wait_ms), timeout + TIMEOUT_S)
         return cast("SwarmStatus", result)
 
-    async def follow(self, position: int) -> AsyncIterator[tuple[int, Entry | Outcome]]:
+    async def follow(self, position: int) -> AsyncGenerator[tuple[int, Entry | Outcome], None]:
         """Yield (position, entry) from `position` on, for ever, each verified; waits through every outage."""
         while True:
             got = cast(
@@ -258,7 +258,9 @@ class Client:
             if not got.entries:
                 await asyncio.sleep(FOLLOW_PAUSE_S)
 
-    async def outcomes(self, subject: str, *, position: int | None = None) -> AsyncIterator[DecidedOutcome]:
+    async def outcomes(
+        self, subject: str, *, position: int | None = None
+    ) -> AsyncGenerator[DecidedOutcome, None]:
         """Yield every decision about `subject` that closes from now on (or from `position` on), proved."""
         checked_name(subject, where="subject", what="subject")
         if position is None:
@@ -267,10 +269,11 @@ class Client:
             except NotProvedError:
                 # Nobody can prove that the log has any entry: it begins now.
                 position = 0
-        async for at, entry in self.follow(position):
-            if isinstance(entry, Outcome) and entry.subject == subject:
-                proved = cast("ProvedEntry", await self._call(partial(WantProof, position=at), None))
-                yield DecidedOutcome(outcome=entry, position=at, height=proved.height, proof=proved.proof)
+        async with aclosing(self.follow(position)) as entries:
+            async for at, entry in entries:
+                if isinstance(entry, Outcome) and entry.subject == subject:
+                    proved = cast("ProvedEntry", await self._call(partial(WantProof, position=at), None))
+                    yield DecidedOutcome(outcome=entry, position=at, height=proved.height, proof=proved.proof)
 
     # ------------------------------------------------------------------------------ checks before anything is signed
 

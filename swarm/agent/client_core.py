@@ -146,7 +146,7 @@ class ClientCore:
         if silent:
             more = f" and {len(silent) - 8} more" if len(silent) > 8 else ""
             said += f"; no answer from {', '.join(silent[:8])}{more}"
-        return said if len(up) < budget.q else f"{said}; what was sent is not final yet"
+        return said if len(up) < budget.q else f"{said}, and yet nothing is proved"
 
     def has_quorum(self, now_ms: int) -> bool:
         """Answer whether as many voters answered lately as make anything final."""

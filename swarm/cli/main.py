@@ -28,6 +28,17 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
             summary="Run one device in the foreground; it never starts a broker.",
             target="swarm.cli.agent:agent",
         ),
+        "decide": Entry(
+            summary="Open a decision, wait, and print its proved outcome.", target="swarm.cli.decide:decide"
+        ),
+        "submit": Entry(summary="Put a note on the log, proved.", target="swarm.cli.submit:submit"),
+        "status": Entry(
+            summary="What every voter claims about itself, and if they suffice.",
+            target="swarm.cli.status:status",
+        ),
+        "log": Entry(
+            summary="Print the verified log, follow it, or prove an entry of it.", target="swarm.cli.log:log"
+        ),
         "verify": Entry(
             summary="Check a proof with the genesis file alone, offline.", target="swarm.cli.verify:verify"
         ),
