@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import swarm.storage.sqlite as sqlite_module
 from swarm.crypto.digest import sha256
 from swarm.primitives.errors import StoreError, StoreGoneError
+from swarm.storage.chain import seal_digest
 from swarm.storage.mark import SLOT_OFFSETS, mark_path, read_slots
 from swarm.storage.migration import known_version
 from swarm.storage.sqlite import SqliteStore, create_store
-from swarm.storage.store import Batch
+from swarm.storage.store import Batch, Snapshot
 from swarm.wire.statements import Kind
 from tests.support.stores import DEVICE, KEY, SWARM, DiskMedium, History, certificate, record, submission
 
@@ -110,19 +112,11 @@ def test_a_damaged_mark_slot_falls_back_to_the_other_and_is_repaired(
     path = disk.move_copy()
     flip(mark_path(path), SLOT_OFFSETS[slot] + at, bit=3)
     assert len(disk.open().load().records) == 3
-    seal = read_identity_seal(path)
     disk.close()
-    slots = read_slots(mark_path(path), seal)
+    slots = read_slots(mark_path(path), seal_digest(SWARM, DEVICE, KEY))
     assert slots.torn == ()
     assert slots.newest is not None
     assert slots.newest.count == 4
-
-
-def read_identity_seal(path: Path) -> bytes:
-    from swarm.storage.chain import seal_digest
-
-    assert path.exists()
-    return seal_digest(SWARM, DEVICE, KEY)
 
 
 def test_both_mark_slots_damaged_is_gone(disk: DiskMedium) -> None:
@@ -372,6 +366,34 @@ def test_a_mark_that_cannot_be_synced_ends_the_store(
     with pytest.raises(StoreError, match="any more"):
         store.commit(Batch(boot=2))
     assert disk.open().load().records == (vote,)
+
+
+def test_a_failed_transaction_is_rolled_back_at_once(disk: DiskMedium) -> None:
+    store = disk.open()
+    disk.fail()
+    with pytest.raises(StoreError, match="full"):
+        store.commit(Batch(snapshots=[Snapshot(1, bytes(1_000_000))]))
+    assert not store._connection.in_transaction
+
+
+def test_every_commit_is_synced_and_the_lock_is_exclusive(disk: DiskMedium) -> None:
+    ask = disk.open()._connection.execute
+    assert ask("PRAGMA synchronous").fetchone() == (2,)
+    assert ask("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert ask("PRAGMA locking_mode").fetchone() == ("exclusive",)
+
+
+def test_a_new_store_appears_complete_and_its_name_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new.sqlite"
+    seen: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(
+        sqlite_module, "sync_folder", lambda _: seen.append((mark_path(path).exists(), path.exists()))
+    )
+    create_store(path, SWARM, DEVICE, KEY)
+    assert seen == [(True, False), (True, True)]
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["new.sqlite", "new.sqlite.mark"]
 
 
 def test_only_what_was_signed_moves_the_mark(disk: DiskMedium) -> None:

@@ -261,7 +261,7 @@ def test_the_newest_epoch_answers_for_a_view(medium: StoreMedium) -> None:
 def test_blocks_that_lost_are_dropped_with_their_bytes(medium: StoreMedium, history: History) -> None:
     store = medium.open()
     lost, shared, own, kept = (submission(n, body=bytes([n])) for n in range(1, 5))
-    loser = history.block(1, lost, shared, own)
+    loser = history.block(1, lost, shared, own, kept)
     winner = history.block(2, shared)
     open_block = history.block(3, kept, on=winner)
     store.commit(Batch(blocks=[loser, winner, open_block], own_submissions=[own]))
