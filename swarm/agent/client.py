@@ -48,7 +48,7 @@ from swarm.apps.decisions.rules import Outcome
 from swarm.apps.verify import DECISIONS_APP, Entry
 from swarm.crypto.signing import verify
 from swarm.device.turn import FrameIn
-from swarm.primitives.errors import ConfigError, StoreError
+from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import DeviceId, checked_name
 from swarm.primitives.limits import COMMAND_BYTES_MAX, DECISION_SCALE_MAX, NUMBER_MAX, TURN_INPUTS_MAX
 from swarm.primitives.settings import parse_duration_ms
@@ -135,7 +135,7 @@ class Client:
         self._futures: dict[int, asyncio.Future[Result]] = {}
         self._progress: dict[int, Callable[[Progress], None]] = {}
         self._link: ConnectionState | None = None
-        self._failure: StoreError | None = None
+        self._failure: Exception | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._disk = WorkerThread("swarm-client")
 
@@ -329,6 +329,8 @@ class Client:
             self._disk.stop()
             self._store.close()
         turns.result()
+        if self._failure is not None:
+            raise self._failure
 
     async def _take_turns(self) -> None:
         loop = asyncio.get_running_loop()
@@ -345,9 +347,9 @@ class Client:
             try:
                 # The disk may take its time; the caller's own tasks go on meanwhile.
                 turn = await self._disk.run(partial(self._core.turn, inputs, now_ms))
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001  -- it is raised by every call, and by the end of the block
                 self._fail(error)
-                return
+                break
             self._deliver(turn)
             if timer is not None:
                 timer.cancel()
@@ -372,8 +374,8 @@ class Client:
             else:
                 future.set_result(done.result)
 
-    def _fail(self, error: StoreError) -> None:
-        """The operator's disk failed: nothing of the turn has left, and nothing will."""
+    def _fail(self, error: Exception) -> None:
+        """End every call: the operator's disk failed (or a bug did), nothing of the turn has left, and nothing will."""
         self._failure = error
         for future in self._futures.values():
             if not future.done():
