@@ -42,6 +42,9 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         "verify": Entry(
             summary="Check a proof with the genesis file alone, offline.", target="swarm.cli.verify:verify"
         ),
+        "bench": Entry(
+            summary="Measure what this machine and broker can do.", target="swarm.cli.bench:bench"
+        ),
         "store": Entry(
             summary="Check or repair the store of a device.",
             commands={"check": "swarm.cli.store:check", "repair": "swarm.cli.store:repair"},

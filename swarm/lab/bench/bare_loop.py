@@ -66,12 +66,19 @@ def run_bare_loop(
     Raises `ConfigError` for a bad URL or number, `TransportError` if the workers cannot reach the broker or no
     block went round. All workers are gone when it returns or raises.
     """
+    return asyncio.run(measure_bare_loop(broker_url, devices=devices, commits=commits, seconds=seconds))
+
+
+async def measure_bare_loop(
+    broker_url: str, *, devices: int = 4, commits: int = 200, seconds: float = 5.0
+) -> BareLoopResult:
+    """Do as `run_bare_loop`, in a loop that runs already."""
     parse_broker(broker_url, where="--broker")
     if not 1 <= devices <= DEVICES_MAX:
         raise ConfigError(f"{devices} devices", where="devices", hint=f"1 to {DEVICES_MAX}")
     if commits < 1 or not 0 < seconds <= 3600:
         raise ConfigError(f"{commits} commits in {seconds} seconds is nothing to measure", where="commits")
-    return asyncio.run(_measure(broker_url, devices, commits, seconds))
+    return await _measure(broker_url, devices, commits, seconds)
 
 
 # --------------------------------------------------------------------------------------------------- supervisor
@@ -100,6 +107,8 @@ async def _measure(broker_url: str, devices: int, commits: int, seconds: float) 
                         stdin=asyncio.subprocess.PIPE,
                         stdout=asyncio.subprocess.PIPE,
                         env=_environment(),
+                        # Ctrl-C in a terminal goes to us alone; the end of their input ends the workers.
+                        start_new_session=True,
                     )
                 )
             for worker in workers:

@@ -1,0 +1,73 @@
+"""`swarm bench`: what this machine and broker can do, beside a loop that does nothing but what cannot be left out."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final, TypeVar
+
+import typer
+from rich.console import Console
+
+from swarm.cli.files import JsonOption, words_beside, write_json
+from swarm.lab.bench.measure import SECONDS_DEFAULT, OnStep, measure
+from swarm.lab.bench.table import render
+
+T = TypeVar("T")
+
+_EXIT_TERMINATED: Final = 128 + signal.SIGTERM
+"""A shell's own code for a program that SIGTERM ended."""
+
+
+def bench(
+    *,
+    broker: Annotated[
+        str | None, typer.Option(help="Broker URL; else an embedded one is started on loopback.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="How long to measure; the starts of processes come on top.")
+    ] = SECONDS_DEFAULT,
+    json: JsonOption = None,
+) -> None:
+    """Measure commits, throughput, footprint and simulator; the stores lie in the folder for temporary files."""
+    with _telling() as on_step:
+        result = _run(measure(broker, seconds=seconds, on_step=on_step))
+    Console(file=words_beside(json)).print(render(result))
+    if json is not None:
+        write_json(result.to_json(), json)
+
+
+@contextmanager
+def _telling() -> Iterator[OnStep]:
+    """Give a callback that shows what is measured, on stderr: a spinner on a terminal, else one line a step."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda words, done: print(f"bench: {done:4.0%} {words}", file=sys.stderr, flush=True)
+        return
+    with console.status("bench: starting") as status:
+        yield lambda words, done: status.update(f"bench: {done:4.0%} {words}")
+
+
+def _run(work: Coroutine[None, None, T]) -> T:
+    """Run `work`; SIGTERM cancels it as Ctrl-C does, so that no process and no file is left behind."""
+
+    async def interruptible() -> T:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end, task)
+        return await task
+
+    ended: list[bool] = []
+
+    def end(task: asyncio.Future[T]) -> None:
+        ended.append(True)
+        task.cancel()
+
+    try:
+        return asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        raise typer.Exit(_EXIT_TERMINATED) from None

@@ -1,0 +1,105 @@
+"""The figures for people: every field of `bench.json`, the bare loop beside what it measures."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from swarm.lab.bench.figures import BenchResult
+
+
+def render(result: BenchResult) -> RenderableType:
+    """Return what `swarm bench` prints."""
+    return Group(
+        _headline(result),
+        _primitives(result),
+        _commits(result),
+        _ratio(result),
+        _agent(result),
+        _simulator(result),
+    )
+
+
+def _headline(result: BenchResult) -> Text:
+    machine, broker = result.machine, result.broker
+    return Text(
+        f"{machine.cpu}, {machine.cores} cores, {machine.arch}, Python {machine.python}\n"
+        f"broker {broker.url}, {broker.kind}\n"
+    )
+
+
+def _primitives(result: BenchResult) -> Table:
+    found = result.primitives
+    return _two_columns(
+        "parts",
+        (
+            ("sign", f"{found.sign_us:.1f} us"),
+            ("verify", f"{found.verify_us:.1f} us"),
+            ("encode one vote", f"{found.encode_us:.1f} us"),
+            ("decode one vote", f"{found.decode_us:.1f} us"),
+            ("one synced write", f"{found.sync_us:.0f} us"),
+            ("over the broker and back, p50", f"{found.broker_rtt_p50_ms:.2f} ms"),
+            ("over the broker and back, p99", f"{found.broker_rtt_p99_ms:.2f} ms"),
+        ),
+    )
+
+
+def _commits(result: BenchResult) -> Table:
+    ours, bare = result.commit, result.bare_loop
+    table = Table(box=None, padding=(0, 2))
+    table.add_column(f"commit, {ours.devices} devices", min_width=34)
+    table.add_column("swarm", justify="right")
+    table.add_column("bare loop", justify="right")
+    rows = (
+        ("one at a time, p50", f"{ours.low_load_p50_ms:.2f} ms", f"{bare.p50_ms:.2f} ms"),
+        ("one at a time, p99", f"{ours.low_load_p99_ms:.2f} ms", f"{bare.p99_ms:.2f} ms"),
+        ("blocks, one submission each, in turn", "", f"{bare.blocks_per_s:.0f}/s"),
+        ("submissions of one command", f"{ours.single_per_s:.0f}/s", f"{bare.submissions_per_s:.0f}/s"),
+        (f"commands, {ours.bundle} in a submission", f"{ours.bundled_commands_per_s:.0f}/s", ""),
+        ("disk of one device, per block", f"{ours.disk_bytes_per_commit:.0f} bytes", ""),
+    )
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def _ratio(result: BenchResult) -> Text:
+    return Text(
+        f"\n  one commit at low load takes {result.low_load_ratio:.2f} bare loops (p50)\n", style="bold"
+    )
+
+
+def _agent(result: BenchResult) -> Table:
+    agent, restart = result.agent, result.agent.restart_s_at_entries
+    return _two_columns(
+        "one agent",
+        (
+            ("resident memory", f"{agent.rss_mb:.1f} MB"),
+            ("its growth under load", f"{agent.rss_growth_mb_per_min:.1f} MB/min"),
+            ("idle, of one core", f"{agent.idle_cpu_percent:.2f} %"),
+            ("idle, messages", f"{agent.idle_publishes_per_min:.1f}/min"),
+            (f"restart with {restart.entries} entries in the log", f"{restart.seconds:.2f} s"),
+        ),
+    )
+
+
+def _simulator(result: BenchResult) -> Table:
+    found = result.simulator
+    return _two_columns(
+        "simulator, greenhouse, one core",
+        (
+            ("virtual time", f"{found.virtual_s_per_wall_s:.1f} times real time"),
+            ("events", f"{found.events_per_s:.0f}/s"),
+        ),
+    )
+
+
+def _two_columns(title: str, rows: tuple[tuple[str, str], ...]) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    table.add_column(title, min_width=34)
+    table.add_column("", justify="right")
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    return table
