@@ -16,7 +16,7 @@ __all__ = ["Application", "Behaviour", "__version__", "connect", "run_scenario",
 _HOMES: Final = {
     "Application": "swarm.apps.application:Application",
     "Behaviour": "swarm.behaviours.behaviour:Behaviour",
-    "connect": "swarm.agent.client:connect",
+    "connect": "swarm.agent.client.connect:connect",
     "run_scenario": "swarm.lab.scenario.runner:run_scenario",
     "verify_proof": "swarm.apps.verify:verify_proof",
 }

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from swarm.agent.client import connect as connect
+from swarm.agent.client.connect import connect as connect
 from swarm.apps.application import Application as Application
 from swarm.apps.verify import verify_proof as verify_proof
 from swarm.behaviours.behaviour import Behaviour as Behaviour

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from swarm.agent.client import Client
-from swarm.agent.client_results import DecidedOutcome, Progress
+from swarm.agent.client.connect import Client
+from swarm.agent.client.results import DecidedOutcome, Progress
 from swarm.apps.decisions.rules import Outcome, ballot_in_words
 from swarm.cli.files import JsonOption, words_beside, write_json
 from swarm.cli.light import (

@@ -5,6 +5,8 @@ Run as `python -m swarm.cli.demo`; it works in a clone, where the scenario file 
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,10 +17,11 @@ import typer
 from rich.console import Console
 
 from swarm.apps.verify import read_verified, verify_proof
-from swarm.cli.boundary import EXIT_DONE, CommandFailed, run_guarded
+from swarm.cli.boundary import EXIT_DONE, EXIT_INTERRUPTED, CommandFailed, run_guarded
 from swarm.cli.files import load_genesis, read_file
 from swarm.cli.screen import watching
 from swarm.cli.verify import describe_proof
+from swarm.lab.processes.parent import end_with_parent
 from swarm.lab.scenario.parse import load_scenario
 from swarm.lab.scenario.result import Result, exit_code, name_suspects
 from swarm.lab.scenario.runner import run_loaded
@@ -31,6 +34,7 @@ from swarm.wire.proof import verify as verify_leaf
 
 GREENHOUSE: Final = Path(__file__).resolve().parents[2] / "configs" / "scenarios" / "greenhouse.yaml"
 _RUNS: Final = Path("runs")
+_STARTED_BY_MAKE: Final = "MAKELEVEL"
 
 
 def demo(
@@ -135,9 +139,14 @@ def _swarm_command() -> str:
 def main() -> None:
     """Run the demonstration as a process of its own."""
     began_s = time.monotonic()
+    if _STARTED_BY_MAKE in os.environ:
+        # Who kills `make` means what it runs, too.
+        end_with_parent(signal.SIGTERM)
     code = run_guarded(_parsed(demo))
     if code == EXIT_DONE:
         print(f"done in {time.monotonic() - began_s:.0f} s, no process left behind")
+    elif code == EXIT_INTERRUPTED:
+        print("interrupted; no process left behind", file=sys.stderr)
     sys.exit(code)
 
 

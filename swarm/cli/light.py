@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from swarm.agent.client import Client, connect
-from swarm.agent.client_results import ClientError
+from swarm.agent.client.connect import Client, connect
+from swarm.agent.client.results import ClientError
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.verify import Entry
 from swarm.cli.boundary import CommandFailed

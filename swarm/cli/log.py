@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from swarm.agent.client import Client
-from swarm.agent.client_results import ProvedEntry
+from swarm.agent.client.connect import Client
+from swarm.agent.client.results import ProvedEntry
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.verify import Entry
 from swarm.cli.files import JsonOption, words_beside, write_json

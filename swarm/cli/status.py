@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarm.agent.client import Client
-from swarm.agent.client_results import MemberStatus, SwarmStatus
+from swarm.agent.client.connect import Client
+from swarm.agent.client.results import MemberStatus, SwarmStatus
 from swarm.cli.boundary import CommandFailed
 from swarm.cli.files import JsonOption, words_beside, write_json
 from swarm.cli.light import AsOption, TimeoutOption, read_timeout_s, run_client

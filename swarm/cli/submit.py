@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from swarm.agent.client import Client
-from swarm.agent.client_results import Receipt
+from swarm.agent.client.connect import Client
+from swarm.agent.client.results import Receipt
 from swarm.cli.files import STDOUT, JsonOption, read_file, words_beside, write_json
 from swarm.cli.light import (
     AsOption,

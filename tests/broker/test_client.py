@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import swarm
-from swarm.agent.client_results import NotProvedError, SubmissionRejectedError
+from swarm.agent.client.results import NotProvedError, SubmissionRejectedError
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.verify import Entry
 from tests.support.commands import ROOT

@@ -10,9 +10,9 @@ import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from swarm.agent.client_core import ClientCore
-from swarm.agent.client_results import ClientError
-from swarm.agent.client_turn import ClientInput, Finished, Result, Want
+from swarm.agent.client.core import ClientCore
+from swarm.agent.client.results import ClientError
+from swarm.agent.client.turn import ClientInput, Finished, Result, Want
 from swarm.apps.decisions.rules import DecisionView
 from swarm.apps.router import Router
 from swarm.crypto.signing import sign, verify

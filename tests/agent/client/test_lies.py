@@ -10,14 +10,14 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from swarm.agent.client_results import (
+from swarm.agent.client.results import (
     DecidedOutcome,
     ProvedEntry,
     Receipt,
     SubmissionRejectedError,
     VerifiedEntries,
 )
-from swarm.agent.client_turn import WantDecision, WantEntries, WantProof, WantSubmit
+from swarm.agent.client.turn import WantDecision, WantEntries, WantProof, WantSubmit
 from swarm.apps.decisions.commands import open_command
 from swarm.apps.verify import verify_proof
 from swarm.crypto.signing import sign

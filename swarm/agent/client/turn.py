@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarm.agent.client_results import (
+from swarm.agent.client.results import (
     ClientError,
     DecidedOutcome,
     Progress,

@@ -1,6 +1,6 @@
 """`swarm.connect`: a light client over MQTT, as an async context manager.
 
-The client believes only what it verified against genesis (`client_core`); this shell carries its frames, reads the
+The client believes only what it verified against genesis (`core`); this shell carries its frames, reads the
 clock once a turn, and turns tickets into awaitables.
 """
 
@@ -16,8 +16,8 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Final, TypeVar, cast
 
-from swarm.agent.client_core import ClientCore
-from swarm.agent.client_results import (
+from swarm.agent.client.core import ClientCore
+from swarm.agent.client.results import (
     ClientError,
     DecidedOutcome,
     NotProvedError,
@@ -27,8 +27,8 @@ from swarm.agent.client_results import (
     SwarmStatus,
     VerifiedEntries,
 )
-from swarm.agent.client_state import Operator, load_operator, open_state
-from swarm.agent.client_turn import (
+from swarm.agent.client.state import Operator, load_operator, open_state
+from swarm.agent.client.turn import (
     ClientInput,
     ClientTurn,
     Forget,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.agent.client_belief import inclusion_from_range, refusals_of
-from swarm.agent.client_members import Claims, sequence_after_loss
+from swarm.agent.client.belief import inclusion_from_range, refusals_of
+from swarm.agent.client.members import Claims, sequence_after_loss
 from swarm.apps.router import EVENT_TAG, REJECTED_TAG
 from swarm.crypto.merkle import Frontier, consistency_path, inclusion_path, leaf_hash
 from swarm.primitives.limits import NUMBER_MAX, SEQUENCE_WINDOW

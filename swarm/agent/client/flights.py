@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from swarm.agent.client_belief import Belief, Proved, check_own_leaf, superseding
-from swarm.agent.client_inquiry import Inquiry, Questions, Step
-from swarm.agent.client_members import Claims, sequence_after_loss
-from swarm.agent.client_results import BusyError, ClientError, ExpiredError, SupersededError
+from swarm.agent.client.belief import Belief, Proved, check_own_leaf, superseding
+from swarm.agent.client.inquiry import Inquiry, Questions, Step
+from swarm.agent.client.members import Claims, sequence_after_loss
+from swarm.agent.client.results import BusyError, ClientError, ExpiredError, SupersededError
 from swarm.device.guard import Guard
 from swarm.device.outbox import Outbox
 from swarm.primitives.errors import ProofError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.agent.client_flights import CENSUS_MS, RESEND_MS
-from swarm.agent.client_results import (
+from swarm.agent.client.flights import CENSUS_MS, RESEND_MS
+from swarm.agent.client.results import (
     DecidedOutcome,
     DecisionRejectedError,
     ExpiredError,
@@ -16,7 +16,7 @@ from swarm.agent.client_results import (
     SwarmStatus,
     VerifiedEntries,
 )
-from swarm.agent.client_turn import (
+from swarm.agent.client.turn import (
     Forget,
     WantDecision,
     WantEntries,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.agent.client_state import load_operator, open_state
+from swarm.agent.client.state import load_operator, open_state
 from swarm.agent.config import load_operator_config
 from swarm.agent.keyfile import write_key_file
 from swarm.primitives.errors import ConfigError, StoreError, StoreHeldError
@@ -74,7 +74,7 @@ def test_the_state_is_made_once_and_kept(folder: Path) -> None:
 def test_a_second_process_is_told_who_holds_the_operator(folder: Path) -> None:
     held = open_state(load_operator(folder / "operator.yaml"))
     code = (
-        "import sys\nfrom swarm.agent.client_state import load_operator, open_state\n"
+        "import sys\nfrom swarm.agent.client.state import load_operator, open_state\n"
         "from swarm.primitives.errors import StoreHeldError\n"
         "try: open_state(load_operator(sys.argv[1]))\nexcept StoreHeldError as error: print(error)"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from swarm.agent.client_members import Roster
+from swarm.agent.client.members import Roster
 from swarm.device.outbox import Outbox
 from swarm.device.turn import FrameIn
 from swarm.device.verifier import Verifier

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.agent.client import Client, read_value
-from swarm.agent.client_results import NotProvedError
-from swarm.agent.client_state import Operator
+from swarm.agent.client.connect import Client, read_value
+from swarm.agent.client.results import NotProvedError
+from swarm.agent.client.state import Operator
 from swarm.apps.decisions.rules import ballot_in_words
 from swarm.crypto.signing import verify
 from swarm.primitives.errors import ConfigError, StoreError

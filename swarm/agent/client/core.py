@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from swarm.agent.client_belief import Belief, Proved, check_own_leaf, refusals_of
-from swarm.agent.client_flights import Flights, Passenger
-from swarm.agent.client_inquiry import Inquiry, Questions, Step
-from swarm.agent.client_members import Roster
-from swarm.agent.client_results import (
+from swarm.agent.client.belief import Belief, Proved, check_own_leaf, refusals_of
+from swarm.agent.client.flights import Flights, Passenger
+from swarm.agent.client.inquiry import Inquiry, Questions, Step
+from swarm.agent.client.members import Roster
+from swarm.agent.client.results import (
     ClientError,
     DecidedOutcome,
     DecisionRejectedError,
@@ -27,7 +27,7 @@ from swarm.agent.client_results import (
     SwarmStatus,
     VerifiedEntries,
 )
-from swarm.agent.client_turn import (
+from swarm.agent.client.turn import (
     ClientInput,
     ClientTurn,
     Finished,
