@@ -42,8 +42,6 @@ def run_loaded(
     on_progress: OnProgress = ignore_progress,
 ) -> Result:
     """Run a checked scenario; the output folder is made only when the engine can perform all of it."""
-    import swarm
-
     check_engine(scenario, engine)
     output = None if out is None else OutputFolder(out)
     try:
@@ -53,9 +51,7 @@ def run_loaded(
             return run_sim(scenario, version=VERSION, output=output, on_progress=on_progress)
         from swarm.lab.processes.run import run_mqtt
 
-        return run_mqtt(
-            scenario, version=VERSION, output=output, on_progress=on_progress, broker=broker
-        )
+        return run_mqtt(scenario, version=VERSION, output=output, on_progress=on_progress, broker=broker)
     finally:
         if output is not None:
             output.close()
