@@ -8,7 +8,6 @@ supervisor dies while it is too busy to read.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import random
 import signal
@@ -24,6 +23,7 @@ from swarm.device.events import event_to_json
 from swarm.device.turn import DeviceEvent, Turn
 from swarm.lab.attackers.attack import ATTACKS
 from swarm.lab.processes.impaired import ImpairedTransport
+from swarm.lab.processes.parent import end_with_parent
 from swarm.lab.processes.pipe import (
     LINE_BYTES_MAX,
     AskStatus,
@@ -45,8 +45,6 @@ from swarm.lab.processes.pipe import (
 from swarm.primitives.errors import ConfigError, StoreError, SwarmError, check
 from swarm.primitives.version import VERSION
 from swarm.transport.transport import ConnectionState, Inbox, Link, Transport
-
-_PR_SET_PDEATHSIG: Final = 1
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 
@@ -202,20 +200,9 @@ def _take_stdout() -> int:
     return reports
 
 
-def _die_with(supervisor: int) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends; Linux only.
-
-    Leaves at once if that has happened already.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:
-        os._exit(0)
-
-
 def main() -> None:
     """Run the process."""
-    _die_with(int(sys.argv[1]))
+    end_with_parent(signal.SIGKILL, parent=int(sys.argv[1]))
     descriptor = _take_stdout()
 
     def report(message: Report) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.verify import verify_proof
+from swarm.lab.checkers.one_vote import OneVotePerView
 from swarm.lab.processes.run import run_mqtt
 from swarm.lab.scenario.output import OutputFolder
 from swarm.lab.scenario.parse import parse_scenario
@@ -72,10 +73,21 @@ def check_good(result: Result) -> None:
     assert min(heights) > 0
 
 
-def test_a_short_run_agrees_and_its_proofs_stand_alone(tmp_path: Path) -> None:
+def test_a_short_run_agrees_and_its_proofs_stand_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    votes: dict[str, int] = {}
+
+    def count(_checker: object, voter: str, *_vote: object) -> None:
+        votes[voter] = votes.get(voter, 0) + 1
+
+    monkeypatch.setattr(OneVotePerView, "on_statement", count)
     seen: list[Progress] = []
     result = run(tmp_path, on_progress=seen.append)
     check_good(result)
+    # The listener hears every voter's proposals and votes, some three in each view.
+    assert sorted(votes) == ["dev-0", "dev-1", "dev-2", "dev-3"]
+    assert min(votes.values()) > result.committed.blocks
     assert result.engine == "mqtt"
     assert result.trace_digest is None
     assert [row.up for row in result.devices.values()] == [True] * 4
