@@ -25,7 +25,7 @@ from swarm.primitives.ids import DeviceId
 from swarm.primitives.settings import nearest_hint
 from swarm.storage.sqlite import SqliteStore
 from swarm.storage.store import Batch
-from swarm.transport.mqtt import MqttTransport
+from swarm.transport.mqtt import MqttTransport, Presence
 from swarm.transport.transport import ConnectionState, Inbox, Transport
 from swarm.transport.url import BrokerUrl, parse_broker
 from swarm.wire.genesis import Genesis, Member, parse_genesis
@@ -99,19 +99,11 @@ def build_agent(
             verify,
             now_ms,
         )
+        presence = sign_presence(genesis.id, config.device, keypair, device.boot)
 
         def make_transport(inbox: Inbox, on_state: Callable[[ConnectionState], None]) -> Transport:
             def connect_to(into: Inbox) -> Transport:
-                return MqttTransport(
-                    broker=broker,
-                    swarm=genesis.swarm,
-                    me=config.device,
-                    members=_heard_members(genesis, member),
-                    inbox=into,
-                    random=random,
-                    presence=sign_presence(genesis.id, config.device, keypair, device.boot),
-                    on_state=on_state,
-                )
+                return _connect(genesis, member, broker, presence, into, random, on_state)
 
             return connect_to(inbox) if wrap_transport is None else wrap_transport(connect_to, inbox)
 
@@ -129,6 +121,27 @@ def build_agent(
     except BaseException:
         store.close()
         raise
+
+
+def _connect(
+    genesis: Genesis,
+    member: Member,
+    broker: BrokerUrl,
+    presence: Presence,
+    inbox: Inbox,
+    random: Callable[[], float],
+    on_state: Callable[[ConnectionState], None],
+) -> MqttTransport:
+    return MqttTransport(
+        broker=broker,
+        swarm=genesis.swarm,
+        me=member.id,
+        members=_heard_members(genesis, member),
+        inbox=inbox,
+        random=random,
+        presence=presence,
+        on_state=on_state,
+    )
 
 
 def _device_member(config: AgentConfig, genesis: Genesis, keypair: KeyPair, source: str) -> Member:
