@@ -154,9 +154,7 @@ def _need_claimed(state: State, needs: dict[Key, Need], floor: int) -> None:
     if above:
         # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
         view = state.final_view + 1
-        needs.setdefault(
-            ("clearing", view), Need(AskCertificates(view=view), tuple(above), floor // 2)
-        )
+        needs.setdefault(("clearing", view), Need(AskCertificates(view=view), tuple(above), floor // 2))
     higher = [s for s in sorted(state.claims) if state.claims[s][1] > state.delivered_height + 1]
     if higher:
         height = state.delivered_height + 1
@@ -224,14 +222,14 @@ def on_block(state: State, message: BlockIn) -> bool:
     """Take a block that is wanted; answers whether it was."""
     if not wants_block(state, message.hash) or message.header.view <= state.delivered_view:
         return False
-    _take(state, message)
+    _take(state, message, is_final=message.header.view <= state.final_view)
     return True
 
 
-def _take(state: State, message: BlockIn) -> None:
+def _take(state: State, message: BlockIn, *, is_final: bool) -> None:
     state.headers.setdefault(message.hash, message.header)
     for submission in message.submissions:
-        state.pool.pin(submission, state.sequences, state.delivered_height)
+        state.pool.pin(submission, state.sequences, state.delivered_height, is_final=is_final)
 
 
 def on_blocks(state: State, message: BlocksIn) -> bool:
@@ -248,7 +246,7 @@ def on_blocks(state: State, message: BlocksIn) -> bool:
     if not chain or message.finality is None or message.finality.digest != digest:
         return False
     for block in chain:
-        _take(state, block)
+        _take(state, block, is_final=True)
     absorb_certificate(state, message.finality)
     return True
 

@@ -75,11 +75,19 @@ class Pool:
         self.pending[submission.id] = None
         return True
 
-    def pin(self, submission: Submission, sequences: Sequences, height: int) -> None:
-        """Keep the bytes that a proposed or certified block needs, whatever stands in the slot."""
+    def pin(
+        self, submission: Submission, sequences: Sequences, height: int, *, is_final: bool = False
+    ) -> None:
+        """Keep the bytes that a proposed or certified block needs, whatever stands in the slot.
+
+        Those of a final block (`is_final`) wait for delivery only; they are not pending, else who catches up on an
+        idle swarm would have work and skip views.
+        """
         if submission.id in self.entries:
             return
         self._insert(submission)
+        if is_final:
+            return
         body = submission.body
         slot = (body.origin, body.incarnation, body.sequence)
         if slot not in self._slots and sequences.judge(body, height + 1) is Verdict.COUNTS:

@@ -41,13 +41,19 @@ def recover(config: Config, recovered: Recovered, now_ms: int) -> State:
     for certificate in recovered.certificates:
         if certificate.kind == Kind.FINALIZE and certificate.number >= state.final_view:
             _set_final(state, certificate)
+    for submission in recovered.own_submissions:
+        # Before the blocks: one that a block holds is pending all the same, since that block may never be final.
+        if state.pool.add(submission, state.sequences, state.delivered_height, own=True):
+            on_own_submission(state, submission.id)
+            state.pool.own[submission.id].due_ms = now_ms
     for digest, header, submissions in recovered.blocks:
         if header.view <= state.delivered_view:
             continue
         state.headers[digest] = header
         state.kept.add(digest)
         for submission in submissions:
-            state.pool.pin(submission, state.sequences, state.delivered_height)
+            is_final = header.view <= state.final_view
+            state.pool.pin(submission, state.sequences, state.delivered_height, is_final=is_final)
     for certificate in recovered.certificates:
         absorb_certificate(state, certificate)
     for proposal in recovered.proposals:
@@ -63,13 +69,6 @@ def recover(config: Config, recovered: Recovered, now_ms: int) -> State:
             on_statement(state, statement, own=True)
             if statement.kind != Kind.PROPOSE:
                 state.resend_own.append(statement)
-    for submission in recovered.own_submissions:
-        if (
-            state.pool.add(submission, state.sequences, state.delivered_height)
-            or submission.id in state.pool.pending
-        ):
-            on_own_submission(state, submission.id)
-            state.pool.own[submission.id].due_ms = now_ms
     state.cur = 0
     state.draft = Draft()
     return state

@@ -119,11 +119,14 @@ class Replica:
     def _on_submission(self, message: SubmissionIn) -> None:
         state = self._state
         submission = message.submission
-        needed = any(
-            submission.id in h.submissions for h in state.headers.values() if h.view > state.delivered_view
-        )
+        needed = [
+            h.view
+            for h in state.headers.values()
+            if h.view > state.delivered_view and submission.id in h.submissions
+        ]
         if needed:
-            state.pool.pin(submission, state.sequences, state.delivered_height)
+            is_final = max(needed) <= state.final_view
+            state.pool.pin(submission, state.sequences, state.delivered_height, is_final=is_final)
         else:
             state.pool.add(submission, state.sequences, state.delivered_height, own=message.own)
         if message.own and submission.id in state.pool.entries:
@@ -174,9 +177,7 @@ class Replica:
         if skip.may_skip(state):
             # After K or F nothing of cur waits for time: only certificates move on from there.
             voted = state.slots(state.cur).own_n is not None
-            candidates.append(
-                frontier.view_deadline_ms(state) if voted else frontier.vote_deadline_ms(state)
-            )
+            candidates.append(frontier.view_deadline_ms(state) if voted else frontier.vote_deadline_ms(state))
         wait = propose.empty_wait_ms(state) if propose.may_propose(state) else None
         if wait is not None and wait > state.now_ms:
             candidates.append(wait)

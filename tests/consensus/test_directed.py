@@ -81,8 +81,8 @@ def test_directed_fc_as_vc() -> None:
     cluster = Cluster(4)
     cluster.submit(0, "x")
     cluster.stabilize(where=lambda m: kind_of(m.payload) != "VC")
-    for device in cluster.devices:
-        device.disk.certificates = [c for c in device.disk.certificates if c.kind == F]
+    for disk in [device.disk for device in cluster.devices]:
+        disk.certificates = [c for c in disk.certificates if c.kind == F]
     for device in range(4):
         cluster.crash(device)
         cluster.restart(device)

@@ -89,7 +89,9 @@ def test_lemma_5_every_ancestor_of_a_notarized_block_is_notarized() -> None:
     assert notarized > 30
 
 
-@pytest.mark.parametrize(("n", "budget"), [(2, "balanced"), (4, "balanced"), (5, "balanced"), (7, "majority")])
+@pytest.mark.parametrize(
+    ("n", "budget"), [(2, "balanced"), (4, "balanced"), (5, "balanced"), (7, "majority")]
+)
 def test_lemma_6_no_two_finalized_blocks_that_are_not_in_one_chain(n: int, budget: str) -> None:
     finals = 0
     for seed in range(1_000, 1_020):
@@ -107,7 +109,9 @@ def world(*statements: SignedStatement, made: list[Made], q: int = 2, liars: int
     return World(q=q, liars=liars, genesis=GENESIS.hash, statements=statements, headers=headers)
 
 
-def votes(stage: Stage, kind: Kind, view: int, voters: list[int], digest: bytes = bytes(32)) -> list[SignedStatement]:
+def votes(
+    stage: Stage, kind: Kind, view: int, voters: list[int], digest: bytes = bytes(32)
+) -> list[SignedStatement]:
     return [stage.vote(kind, view, voter, digest) for voter in voters]
 
 
@@ -133,7 +137,9 @@ def test_the_checkers_accept_a_chain() -> None:
 def test_the_checkers_see_a_fork() -> None:
     stage = Stage()
     low, high = two_branches(stage)
-    broken = world(*votes(stage, F, 1, [0, 1], low.hash), *votes(stage, F, 2, [0, 1], high.hash), made=[low, high])
+    broken = world(
+        *votes(stage, F, 1, [0, 1], low.hash), *votes(stage, F, 2, [0, 1], high.hash), made=[low, high]
+    )
     assert len(check_agreement(broken)) == 1
 
 

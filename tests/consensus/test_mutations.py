@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -25,12 +26,13 @@ def calls(name: str) -> Iterator[Callable[[], None]]:
     """Return the named test, once for every combination of its parameters."""
     file, test = name.split(".")
     function = getattr(importlib.import_module(f"tests.consensus.{file}"), test)
-    axes = []
-    for mark in getattr(function, "pytestmark", []):
-        if mark.name == "parametrize":
-            axes.append([(mark.args[0], value) for value in mark.args[1]])
+    axes = [
+        [(mark.args[0], value) for value in mark.args[1]]
+        for mark in getattr(function, "pytestmark", [])
+        if mark.name == "parametrize"
+    ]
     for chosen in itertools.product(*axes):
-        yield lambda chosen=chosen: function(**dict(chosen))
+        yield partial(function, **dict(chosen))
 
 
 def notices(name: str) -> bool:

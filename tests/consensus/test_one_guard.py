@@ -21,8 +21,10 @@ X, Y = b"x" * 32, b"y" * 32
 KEYPAIR = KeyPair(bytes(32))
 
 
-def fresh(**kwargs: int) -> Guard:
-    return Guard(swarm_id=SWARM_ID, keypair=KEYPAIR, voter=2, **kwargs)
+def fresh(*, finalized_view: int = 0, sequence: int = 0) -> Guard:
+    return Guard(
+        swarm_id=SWARM_ID, keypair=KEYPAIR, voter=2, finalized_view=finalized_view, sequence=sequence
+    )
 
 
 def wants() -> list[tuple[Kind, bytes]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from swarm.consensus.inputs import Tick
 from swarm.primitives.limits import ATTEST_SLOTS, VIEW_WINDOW
 from swarm.wire.messages import SubmissionItem
@@ -107,9 +109,9 @@ def test_r0_answers_are_limited_with_doubling_intervals_that_start_anew_with_a_f
         return times
 
     times = answered(1_000)
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(gaps) >= 3
-    assert all(later == 2 * earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert all(later == 2 * earlier for earlier, later in itertools.pairwise(gaps))
     stage.commit(2, made)
     assert answered(2 * DELTA_MS), "a new finalization starts the interval anew"
 

@@ -66,10 +66,30 @@ def test_r11_a_used_sequence_number_and_an_expired_submission_are_none() -> None
     assert stage.state.work
 
 
+def test_r11_the_bytes_of_a_final_block_are_none() -> None:
+    """Who catches up on an idle swarm must not skip views meanwhile."""
+    stage = Stage()
+    low = stage.make(1, GENESIS, (stage.submission(), stage.submission()))
+    stage.hear(stage.proposal(low))
+    stage.finalize(low)
+    stage.hear(SubmissionItem(raw=low.submissions[0].raw))
+    assert not stage.state.work
+    high = stage.make(2, low, (stage.submission(),))
+    stage.finalize(high)
+    stage.hear(high.block)
+    assert not stage.state.work
+    stage.restart()
+    assert not stage.state.work
+    stage.pass_ms(10 * T_VIEW_MS)
+    assert stage.signed(K) == []
+    stage.hear(high.block, low.block)
+    assert len(stage.log_ids()) == 3
+
+
 def test_r11_pending_is_judged_again_after_every_block() -> None:
     stage = Stage()
     stage.hear(SubmissionItem(raw=make_submission("ops", 7, "until height 1", expiry=1).raw))
-    assert stage.state.work
+    assert len(stage.state.pool.pending) == 1
     stage.commit(1)
     assert not stage.state.work
     assert len(stage.state.pool) == 0

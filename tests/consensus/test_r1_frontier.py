@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.consensus import tally
 from swarm.wire.statements import Kind
 from tests.support.stage import DELTA_MS, GENESIS, T_VIEW_MS, T_VOTE_MS, F, K, N, Stage
 
@@ -113,6 +114,15 @@ def test_r1_delta_never_shrinks_because_of_progress_that_is_no_finalization() ->
     stage.finalize(made)
     stage.skip_to(10)
     assert stage.state.delta_ms == DELTA_MS
+
+
+def test_r1_an_outage_of_many_views_ends() -> None:
+    """The bound on stored views goes with cur: counted from the finalized view, cur would stop there for ever."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tally, "UNFINALIZED_VIEWS_MAX", 40)
+        stage = Stage(me=4)
+        stage.skip_to(90)
+    assert stage.state.cur == 90
 
 
 def test_r1_no_timer_polls() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from swarm.consensus.disseminate import RESEND_DELTAS, STANDSTILL_DELTAS
@@ -73,17 +74,18 @@ def test_r8_an_origin_republishes_its_own_submission_with_back_off() -> None:
     stage = Stage(me=4)
     own = stage.submit()
     assert named(stage.take_left()) == ["S"]
-    times = []
+    times: list[int] = []
     while len(times) < 4:
         stage.pass_ms(1)
         if any(
-            isinstance(left.payload, SubmissionItem) and left.payload.raw == own.raw for left in stage.take_left()
+            isinstance(left.payload, SubmissionItem) and left.payload.raw == own.raw
+            for left in stage.take_left()
         ):
             times.append(stage.now_ms)
         stage.state.standstill_at_ms, stage.state.standstill_round = 10**9, 1
     assert times[0] == RESEND_DELTAS * DELTA_MS
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
-    assert all(later > 1.5 * earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(later > 1.5 * earlier for earlier, later in itertools.pairwise(gaps))
 
 
 def test_r8_also_after_a_restart() -> None:
@@ -92,6 +94,17 @@ def test_r8_also_after_a_restart() -> None:
     stage.take_left()
     stage.restart()
     assert [left.payload for left in stage.take_left()] == [SubmissionItem(raw=own.raw)]
+
+
+def test_r8_also_after_a_restart_when_a_dead_block_holds_it() -> None:
+    stage = Stage()
+    own = stage.submit()
+    stage.give(stage.make(1, GENESIS, (own,)))
+    assert stage.signed_views(N) == [1]
+    stage.finalize(stage.make(2, GENESIS, (stage.submission("the other branch"),)))
+    stage.restart()
+    assert own.id in stage.state.pool.own
+    assert SubmissionItem(raw=own.raw) in [left.payload for left in stage.take_left()]
 
 
 def test_r8_until_it_is_final() -> None:
@@ -123,7 +136,7 @@ def test_r8_a_standstill_after_five_deltas_growing_by_half_to_four_times() -> No
     stage.work()
     times = standstills(stage, 20 * T_S_MS)
     assert times[0] == 1_000 + T_S_MS
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps[:6] == [T_S_MS * f // 16 for f in (24, 36, 54, 64, 64)] + gaps[5:6]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from swarm.wire.messages import (
@@ -13,6 +15,7 @@ from swarm.wire.messages import (
     Blocks,
     SubmissionItem,
 )
+from swarm.wire.statements import Certificate
 from tests.support.mini_device import Beat, Payload
 from tests.support.stage import DELTA_MS, GENESIS, F, K, Made, N, Stage
 
@@ -106,8 +109,8 @@ def test_r9_first_from_who_claimed_then_from_others_with_back_off() -> None:
         times += [(stage.now_ms, to) for to, ask in asks(stage) if isinstance(ask, AskBlock)]
     assert times[0][1] == "dev-2"
     assert {to for _, to in times[1:4]} > {"dev-2"} or len({to for _, to in times[:4]}) >= 3
-    gaps = [later[0] - earlier[0] for earlier, later in zip(times, times[1:], strict=False)]
-    assert all(later > 1.4 * earlier for earlier, later in zip(gaps[:4], gaps[1:4], strict=False))
+    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(times)]
+    assert all(later > 1.4 * earlier for earlier, later in itertools.pairwise(gaps))
 
 
 def test_r9_who_claims_and_does_not_deliver_is_asked_last() -> None:
@@ -222,7 +225,7 @@ def test_r9_answers_certificates_from_a_view_on_newest_fc_first() -> None:
     answered = [
         (left.to, left.payload.kind, left.payload.number)
         for left in stage.take_left()
-        if hasattr(left.payload, "signatures")
+        if isinstance(left.payload, Certificate)
     ]
     assert answered == [("dev-3", F, 1), ("dev-3", N, 2), ("dev-3", K, 3), ("dev-3", K, 4)]
 

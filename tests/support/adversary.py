@@ -192,4 +192,3 @@ def explore(n: int, budget: str | int, seeds: range, steps: int, *, liars: int |
         if complaints:
             return [f"seed {seed}: {complaint}" for complaint in complaints]
     return []
-

@@ -94,4 +94,8 @@ def check_one_vote_per_view(statements: Sequence[SignedStatement]) -> list[str]:
 def check_logs(logs: Sequence[Sequence[bytes]]) -> list[str]:
     """Every log of block hashes is a prefix of every longer one."""
     longest = max(logs, key=len, default=[])
-    return [f"log {i} is no prefix of the longest" for i, log in enumerate(logs) if list(log) != list(longest[: len(log)])]
+    return [
+        f"log {i} is no prefix of the longest"
+        for i, log in enumerate(logs)
+        if list(log) != list(longest[: len(log)])
+    ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 
 from swarm.wire.messages import Submission
 from swarm.wire.statements import Header, SignedStatement, genesis_header, header_hash
@@ -100,7 +101,7 @@ def _faults(
         elif act < plan.crash + plan.partition:
             side = [rng.random() < 0.5 for _ in cluster.devices]
             heals_ms = cluster.now_ms + rng.randint(100, 1_500)
-            network.cut = lambda s, t: cluster.now_ms < heals_ms and side[s] != side[t]
+            network.cut = partial(_apart, cluster, side, heals_ms)
         elif running:
             submissions.append(cluster.submit(rng.choice(running), f"note {cluster.now_ms}"))
         for i in sorted(gone):
@@ -109,6 +110,10 @@ def _faults(
     for i in sorted(gone):
         cluster.crash(i)
     return submissions, gone
+
+
+def _apart(cluster: Cluster, side: list[bool], heals_ms: int, source: int, target: int) -> bool:
+    return cluster.now_ms < heals_ms and side[source] != side[target]
 
 
 def survives(cluster: Cluster, submission: Submission) -> bool:

@@ -81,6 +81,10 @@ class Cluster:
     """Publishes to everybody and to one, own statements included: what a broker would see."""
     dies_before_sending: Callable[[int], bool] | None = None
     """Asked after each turn's transaction: yes loses what would have left and crashes the device."""
+    on_turn: Callable[[int, list[Leaving]], None] | None = None
+    """Told after each turn who had it and what leaves: for scripts that print it."""
+    on_byzantine: Callable[[Message], None] | None = None
+    """What a byzantine seat does with a message to it; nothing by default."""
     _queue: list[tuple[int, int, Message | int]] = field(default_factory=list)
     _number: int = 0
     _sequences: dict[DeviceId, int] = field(default_factory=dict)
@@ -132,6 +136,8 @@ class Cluster:
             for submission in block.submissions:
                 self.final_at_ms.setdefault(submission.id, {}).setdefault(source, self.now_ms)
         self._logged[source] = len(log)
+        if self.on_turn is not None:
+            self.on_turn(source, leaving)
         if leaving and self.dies_before_sending is not None and self.dies_before_sending(source):
             self.crash(source)
             return
@@ -193,10 +199,16 @@ class Cluster:
     def take(self, message: Message) -> None:
         """Hand one message to its target; a device that is down loses it."""
         device = self.devices[message.target]
-        if device.replica is None or message.target in self.byzantine:
+        if message.target in self.byzantine:
+            if self.on_byzantine is not None:
+                self.on_byzantine(message)
+            return
+        if device.replica is None:
             return
         sender = self.devices[message.source].name
-        self._emit(message.target, device.receive(sender, message.payload, self.now_ms, broadcast=message.broadcast))
+        self._emit(
+            message.target, device.receive(sender, message.payload, self.now_ms, broadcast=message.broadcast)
+        )
 
     def select(
         self,

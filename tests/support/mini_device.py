@@ -243,8 +243,7 @@ class MiniDevice:
         for _ in range(TURN_ROUNDS_MAX):
             output = replica.advance(now_ms)
             self._collect(output, batch, leaving, serves)
-            for wanted in output.wanted:
-                leaving.append(Leaving(None, self._sign(wanted, batch, now_ms)))
+            leaving += [Leaving(None, self._sign(wanted, batch, now_ms)) for wanted in output.wanted]
             for block in output.finalized:
                 self._apply(block, batch, now_ms)
             if output.is_quiet():
@@ -341,7 +340,7 @@ class MiniDevice:
                 return inputs + (self._admit_statement(payload.attest) if payload.attest else [])
             case _:
                 assert not hasattr(payload, "signature"), "envelopes do not travel here"
-                return [RequestIn(sender, payload)]  # type: ignore[arg-type]  # the rest of the union are questions
+                return [RequestIn(sender, payload)]
 
     def _admit_statement(self, statement: SignedStatement) -> list[Input]:
         reason = self.up.why_drop_statement(
@@ -419,14 +418,12 @@ class MiniDevice:
         return [_block(header, bodies), *certificates[:1]]
 
     def _serve_blocks(self, height: int) -> list[Item]:
-        """Consecutive blocks from `height` up to the first with a stored FC, and that FC."""
-        blocks: list[Block] = []
-        for stored in self.disk.log[height - 1 : height - 1 + ANSWER_BLOCKS_MAX]:
-            blocks.append(_block(stored.header, stored.submissions))
-            finality = self.disk.finality(stored.hash)
-            if finality is not None:
-                return [Blocks(blocks=tuple(blocks), finality=finality)]
-        return []
+        """Consecutive blocks from `height` up to the last with a stored FC that one answer holds, and that FC."""
+        held = self.disk.log[height - 1 : height - 1 + ANSWER_BLOCKS_MAX]
+        while held and (finality := self.disk.finality(held[-1].hash)) is None:
+            held = held[:-1]
+        blocks = tuple(_block(stored.header, stored.submissions) for stored in held)
+        return [Blocks(blocks=blocks, finality=finality)] if blocks else []
 
 
 def _block(header: Header, bodies: tuple[Submission, ...]) -> Block:

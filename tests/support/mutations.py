@@ -321,8 +321,8 @@ MUTATIONS = (
     Mutation(
         "only the newest SCs count, the rest is not asked for",
         "notarize",
-        "            return Judgement(Standing.PENDING, \"skip certificate\", missing_skips=missing)",
-        "            return Judgement(Standing.PENDING, \"skip certificate\")",
+        '            return Judgement(Standing.PENDING, "skip certificate", missing_skips=missing)',
+        '            return Judgement(Standing.PENDING, "skip certificate")',
         "test_r3_notarize.test_r3_what_is_missing_is_pending_and_asked_for_again",
     ),
     Mutation(
@@ -331,6 +331,27 @@ MUTATIONS = (
         "        if sequences.judge(submission.body, height + 1) is not Verdict.COUNTS:\n            return False\n        body = submission.body\n        self._slots",
         "        body = submission.body\n        self._slots",
         "test_directed.test_directed_eternal_pending",
+    ),
+    Mutation(
+        "the bytes of a final block are work",
+        "pool",
+        "        if is_final:\n            return\n",
+        "",
+        "test_r11_quiesce.test_r11_the_bytes_of_a_final_block_are_none",
+    ),
+    Mutation(
+        "a certificate for me alone is not spread",
+        "tally",
+        "    elif certificate.kind != Kind.FINALIZE and wants_certificate(state, certificate):",
+        "    elif False:",
+        "test_r8_disseminate.test_r8_a_certificate_that_came_to_me_alone_is_spread",
+    ),
+    Mutation(
+        "a bound on views counted from the finalized one",
+        "tally",
+        "view > max(state.cur, state.final_view) + UNFINALIZED_VIEWS_MAX",
+        "view > state.final_view + UNFINALIZED_VIEWS_MAX",
+        "test_r1_frontier.test_r1_an_outage_of_many_views_ends",
     ),
     Mutation(
         "a checkpoint of r attestations",
@@ -366,7 +387,9 @@ def mutated(mutation: Mutation) -> Iterator[None]:
     saved = {m.__name__: dict(m.__dict__) for m in _modules()}
     before = saved[module.__name__]
     try:
-        exec(compile(source.replace(mutation.old, mutation.new), str(module.__file__), "exec"), module.__dict__)
+        exec(
+            compile(source.replace(mutation.old, mutation.new), str(module.__file__), "exec"), module.__dict__
+        )
         changed = {
             id(old): module.__dict__[name]
             for name, old in before.items()

@@ -57,7 +57,9 @@ GENESIS = Made(genesis_header(SWARM_ID), ())
 class Stage:
     """The device `me` of `n` voters, its clock, and everything that left it."""
 
-    def __init__(self, n: int = 4, me: int = 0, budget: str | int = "balanced", snapshot_every: int = 256) -> None:
+    def __init__(
+        self, n: int = 4, me: int = 0, budget: str | int = "balanced", snapshot_every: int = 256
+    ) -> None:
         self.names = tuple(f"dev-{i}" for i in range(n))
         self.me = me
         self.now_ms = 0
@@ -161,7 +163,7 @@ class Stage:
         self, kind: Kind, view: int, digest: bytes = ZERO_DIGEST, voters: list[int] | None = None
     ) -> Certificate:
         """Return the certificate of these voters; by default the first q, the device under test last of all."""
-        chosen = voters or (self.others + [self.me])[: self.device.config.budget.q]
+        chosen = voters or [*self.others, self.me][: self.device.config.budget.q]
         return make_certificate(kind, view, digest, {v: self.names[v] for v in chosen})
 
     def skip_to(self, view: int) -> None:
@@ -199,7 +201,9 @@ class Stage:
         statement = self.vote(P, made.view, leader, made.hash)
         return Proposal(header=made.header, parent=parent, skips=skips, signature=statement.signature)
 
-    def give(self, made: Made, *, parent: Certificate | None = None, skips: tuple[Certificate, ...] = ()) -> None:
+    def give(
+        self, made: Made, *, parent: Certificate | None = None, skips: tuple[Certificate, ...] = ()
+    ) -> None:
         """Let the device receive a block's submissions, then its proposal."""
         for submission in made.submissions:
             self.hear(SubmissionItem(raw=submission.raw))
