@@ -49,7 +49,9 @@ def start(folder: Path, *, duration: str, parent: str = "", make: bool = False) 
         "--runs",
         str(folder / "runs"),
     ]
-    environment = {key: value for key, value in os.environ.items() if key != "MAKELEVEL"}
+    # What a killed run cannot tidy up goes away with the test's own folder.
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    environment.pop("MAKELEVEL", None)
     if make:
         environment["MAKELEVEL"] = "1"
     return subprocess.Popen(
