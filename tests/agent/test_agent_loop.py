@@ -52,6 +52,9 @@ async def test_four_agents_decide_and_tell_their_behaviours() -> None:
         for listener in heard:
             await listener.until_happened("closed")
         await heard[1].until_committed(tag)
+        for behaviour in behaviours:
+            # They act in a thread of their own, after the event.
+            assert await asyncio.to_thread(behaviour.told.wait, PATIENCE_S)
     outcomes = [listener.outcomes()[0] for listener in heard]
     assert outcomes.count(outcomes[0]) == 4
     assert (outcomes[0].value, outcomes[0].margin) == (2104, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -120,6 +121,7 @@ class Says:
         assert isinstance(value, int)
         self.value = value
         self.outcomes: list[Outcome] = []
+        self.told = threading.Event()
         self.before: Callable[[], None] = lambda: None
 
     def on_open(self, decision: DecisionView, now_ms: int) -> int:
@@ -128,6 +130,7 @@ class Says:
 
     def on_outcome(self, outcome: Outcome, now_ms: int) -> None:
         self.outcomes.append(outcome)
+        self.told.set()
 
 
 def one_behaviour(behaviour: Says) -> Behaviours:
