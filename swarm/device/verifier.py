@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from swarm.primitives.errors import DecodeError
 from swarm.primitives.limits import VERIFIED_CACHE_MAX
 from swarm.wire.certificates import Verify, verify_certificate
 from swarm.wire.genesis import Genesis
 from swarm.wire.messages import Envelope, Submission
 from swarm.wire.statements import Certificate, Kind, SignedStatement, envelope_bytes, statement_bytes
+
+T = TypeVar("T")
 
 
 class Verifier:
@@ -22,6 +26,8 @@ class Verifier:
         self._verify = verify
         self._epoch = epoch
         self._good: dict[tuple[bytes, bytes, bytes], None] = {}
+        self._good_submissions: dict[bytes, None] = {}
+        """By id, which covers every byte and the signature: the bytes themselves may be 64 KiB each."""
 
     def check(self, public: bytes, message: bytes, signature: bytes) -> bool:
         """Answer whether the signature is good; the last few thousand good ones are known without a check."""
@@ -30,9 +36,7 @@ class Verifier:
             return True
         if not self._verify(public, message, signature):
             return False
-        if len(self._good) >= VERIFIED_CACHE_MAX:
-            del self._good[next(iter(self._good))]
-        self._good[key] = None
+        _remember(self._good, key)
         return True
 
     def statement(self, statement: SignedStatement) -> bool:
@@ -57,12 +61,15 @@ class Verifier:
 
     def submission(self, submission: Submission) -> None:
         """Raise `DecodeError` unless its origin is a member and signed it."""
+        if submission.id in self._good_submissions:
+            return
         member = self._genesis.member(submission.body.origin)
         if member is None:
             raise DecodeError("unknown-origin", submission.body.origin)
         message = envelope_bytes(self._genesis.id, Kind.SUBMISSION, submission.signed)
-        if not self.check(member.key, message, submission.signature):
+        if not self._verify(member.key, message, submission.signature):
             raise DecodeError("bad-signature", submission.body.origin)
+        _remember(self._good_submissions, submission.id)
 
     def envelope(self, envelope: Envelope) -> bool:
         """Answer whether the envelope is signed by the member it names. Not remembered: a counter makes each new."""
@@ -71,3 +78,10 @@ class Verifier:
             return False
         message = envelope_bytes(self._genesis.id, envelope.kind, envelope.body)
         return self._verify(member.key, message, envelope.signature)
+
+
+def _remember(known: dict[T, None], key: T) -> None:
+    """Note a good check; the oldest one is forgotten where there are too many."""
+    if len(known) >= VERIFIED_CACHE_MAX:
+        del known[next(iter(known))]
+    known[key] = None

@@ -44,7 +44,9 @@ class Budget:
 
     def in_words(self) -> str:
         """Say in two sentences what this budget survives and what breaks it."""
-        silent = "any single silent voter stops progress" if self.u == 0 else _up_to(self.u, "fail or be silent")
+        silent = (
+            "any single silent voter stops progress" if self.u == 0 else _up_to(self.u, "fail or be silent")
+        )
         if self.r == 0:
             lying = "one lying voter can break agreement"
         else:
