@@ -16,6 +16,8 @@ from swarm.primitives.limits import (
     CLIENT_WAIT_MS,
     CLIENT_WAITERS_MAX,
     FRAME_BYTES_MAX,
+    HEARTBEAT_MS,
+    VOTERS_MAX,
 )
 from swarm.storage.store import Store, StoredBlock
 from swarm.wire.messages import (
@@ -206,7 +208,8 @@ class Answers:
 
     def _status(self, now_ms: int) -> AnswerStatus:
         state = self._replica.state
-        recent = tuple(sorted(d for d, at in self.peers_heard.items() if now_ms - at < 3 * 10_000))
+        alive = sorted(d for d, at in self.peers_heard.items() if now_ms - at < 3 * HEARTBEAT_MS)
+        recent = tuple(alive[:VOTERS_MAX])
         return AnswerStatus(
             epoch=state.config.epoch,
             view=max(0, state.cur),
