@@ -22,6 +22,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 """For the TCP and TLS part, and again for the CONNACK."""
 
 _INSTANT_S: Final = 0.05
+_CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)  # Linux only
 
 # paho and aiomqtt log what `ConnectionState` says better; the library's words stay off people's terminals.
 LIBRARY_LOG: Final = logging.getLogger("swarm.transport.library")
@@ -73,8 +74,14 @@ class Client(aiomqtt.Client):
             super()._on_socket_unregister_write(client, userdata, sock)
 
     def _write(self, client: mqtt.Client, sock: Any) -> None:
+        # paho sends packet by packet, and each one alone would wake the broker: acknowledgements, mostly.
+        many = len(client._out_packet) > 1 and _CORK is not None
         try:
+            if many:
+                sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
             client.loop_write()
+            if many and sock.fileno() >= 0:
+                sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
         except Exception as error:  # noqa: BLE001  -- as in the original: whatever it is, it ends the connection
             if not self._disconnected.done():
                 self._disconnected.set_exception(error)
