@@ -13,7 +13,7 @@ STANDSTILL_DELTAS = 5
 """T_s = 5Δ: with 3Δ the measured p99 was the same and publishes a commit 25 instead of 22 (model.md section 6)."""
 
 RESEND_DELTAS = 8
-"""First back-off of an own unfinalized submission, in Δ floors: later than a commit in a view with one bad leader."""
+"""First back-off of an own unfinalized submission, in Δ right after a finalization: later than a commit in a view with one bad leader."""
 
 _RESERVE = {
     Priority.VOTE: 0,
@@ -54,7 +54,7 @@ def disseminate(state: State) -> None:
 
 def on_own_submission(state: State, digest: bytes) -> None:
     """Schedule the repetition of an own submission until it is in the log."""
-    state.pool.own[digest] = Resend(state.now_ms + RESEND_DELTAS * state.config.delta_floor_ms, 0)
+    state.pool.own[digest] = Resend(state.now_ms + RESEND_DELTAS * state.delta_base_ms, 0)
 
 
 def _resend_after_start(state: State) -> None:
@@ -84,7 +84,7 @@ def _resend_own_submissions(state: State) -> None:
         if not publish(state, SubmissionItem(raw=submission.raw), Priority.SUBMISSION):
             return
         resend.attempt += 1
-        span = min(cap, RESEND_DELTAS * state.config.delta_floor_ms << min(resend.attempt, 16))
+        span = min(cap, RESEND_DELTAS * state.delta_base_ms << min(resend.attempt, 16))
         resend.due_ms = state.now_ms + span + state.jitter_ms(b"resend", resend.attempt, 0, span // 4)
 
 

@@ -29,7 +29,7 @@ from swarm.wire.messages import (
 Key = tuple[str, bytes | int]
 
 _BACK_OFF_MAX = 6
-"""Doublings of the interval between two attempts: 64 times Δ floor, then Δ cap rules."""
+"""Doublings of the interval between two attempts: 64 times Δ, then the cap of Δ rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Need:
 def plan_needs(state: State) -> dict[Key, Need]:
     """Return everything that is missing now, the most useful first; bounded by FETCHES_MAX."""
     needs: dict[Key, Need] = {}
-    floor = state.config.delta_floor_ms
-    _need_delivery(state, needs, floor)
-    _need_proposal(state, needs, floor)
-    _need_notarized(state, needs, floor)
-    _need_clearing(state, needs, floor)
-    _need_claimed(state, needs, floor)
+    delta = state.delta_base_ms
+    _need_delivery(state, needs, delta)
+    _need_proposal(state, needs, delta)
+    _need_notarized(state, needs, delta)
+    _need_clearing(state, needs, delta)
+    _need_claimed(state, needs, delta)
     return dict(list(needs.items())[:FETCHES_MAX])
 
 
@@ -57,7 +57,7 @@ def _voters_of(state: State, indices: list[int]) -> tuple[DeviceId, ...]:
     return tuple(state.config.voters[i] for i in indices if i != state.me)
 
 
-def _need_delivery(state: State, needs: dict[Key, Need], floor: int) -> None:
+def _need_delivery(state: State, needs: dict[Key, Need], delta: int) -> None:
     """FC known, bytes not: asked for also without work (directed scenario `idle body`)."""
     if state.final_hash == state.delivered_hash:
         return
@@ -71,11 +71,11 @@ def _need_delivery(state: State, needs: dict[Key, Need], floor: int) -> None:
             asked = state.fetches.get(("blocks", height))
             if digest == state.final_hash or (asked is not None and asked.attempt >= state.n):
                 # Also by hash, down from the FC: blocks up to the next FC may be too many or too large for one answer.
-                needs["block", digest] = Need(AskBlock(hash=digest), claimants, floor // 4)
-            needs["blocks", height] = Need(AskBlocks(height=height), claimants, floor // 2)
+                needs["block", digest] = Need(AskBlock(hash=digest), claimants, delta // 4)
+            needs["blocks", height] = Need(AskBlocks(height=height), claimants, delta // 2)
             return
         if not state.has_bodies(header):
-            _need_bodies(state, needs, digest, claimants, floor // 4)
+            _need_bodies(state, needs, digest, claimants, delta // 4)
         digest = header.parent
 
 
@@ -92,7 +92,7 @@ def _need_bodies(
         needs["submissions", digest] = Need(AskSubmissions(ids=missing), claimants, patience_ms)
 
 
-def _need_proposal(state: State, needs: dict[Key, Need], floor: int) -> None:
+def _need_proposal(state: State, needs: dict[Key, Need], delta: int) -> None:
     slots = state.views.get(state.cur)
     if slots is None or slots.proposal is None or slots.invalid:
         return
@@ -100,26 +100,26 @@ def _need_proposal(state: State, needs: dict[Key, Need], floor: int) -> None:
     proposer = _voters_of(state, [slots.proposal.header.proposer])
     if judgement.missing_skips:
         view = judgement.missing_skips[0]
-        needs["clearing", view] = Need(AskCertificates(view=view), proposer, floor // 4)
+        needs["clearing", view] = Need(AskCertificates(view=view), proposer, delta // 4)
     if judgement.missing_block is not None:
         digest = judgement.missing_block
-        needs["block", digest] = Need(AskBlock(hash=digest), proposer, floor // 4)
+        needs["block", digest] = Need(AskBlock(hash=digest), proposer, delta // 4)
     if judgement.missing_bodies is not None:
-        _need_bodies(state, needs, judgement.missing_bodies, proposer, floor // 4)
+        _need_bodies(state, needs, judgement.missing_bodies, proposer, delta // 4)
 
 
-def _need_notarized(state: State, needs: dict[Key, Need], floor: int) -> None:
+def _need_notarized(state: State, needs: dict[Key, Need], delta: int) -> None:
     """Certified or voted blocks that are not in hand: needed for F, for proposing, and for the next N."""
     for view in sorted(v for v in state.views if v > state.final_view):
         slots = state.views[view]
         if slots.vc is not None:
-            _need_chain(state, needs, slots.vc.digest, [v for v, _ in slots.vc.signatures], floor // 4)
+            _need_chain(state, needs, slots.vc.digest, [v for v, _ in slots.vc.signatures], delta // 4)
             continue
         for voter in sorted(slots.notarizes):
             digest = slots.notarizes[voter].digest
             if digest not in state.headers and ("block", digest) not in needs:
                 holders = [v for v, s in sorted(slots.notarizes.items()) if s.digest == digest]
-                needs["block", digest] = Need(AskBlock(hash=digest), _voters_of(state, holders), floor // 2)
+                needs["block", digest] = Need(AskBlock(hash=digest), _voters_of(state, holders), delta // 2)
 
 
 def _need_chain(
@@ -138,27 +138,27 @@ def _need_chain(
         digest = header.parent
 
 
-def _need_clearing(state: State, needs: dict[Key, Need], floor: int) -> None:
+def _need_clearing(state: State, needs: dict[Key, Need], delta: int) -> None:
     """A valid statement above cur: its signer knows cur cleared."""
     ahead = [voter for voter in sorted(state.ahead) if state.ahead[voter] > state.cur and voter != state.me]
     if ahead:
         needs.setdefault(
             ("clearing", state.cur),
-            Need(AskCertificates(view=state.cur), _voters_of(state, ahead), floor // 2),
+            Need(AskCertificates(view=state.cur), _voters_of(state, ahead), delta // 2),
         )
 
 
-def _need_claimed(state: State, needs: dict[Key, Need], floor: int) -> None:
+def _need_claimed(state: State, needs: dict[Key, Need], delta: int) -> None:
     """A heartbeat with a higher finalized view or height."""
     above = [s for s in sorted(state.claims) if state.claims[s][0] > state.final_view]
     if above:
         # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
         view = state.final_view + 1
-        needs.setdefault(("clearing", view), Need(AskCertificates(view=view), tuple(above), floor // 2))
+        needs.setdefault(("clearing", view), Need(AskCertificates(view=view), tuple(above), delta // 2))
     higher = [s for s in sorted(state.claims) if state.claims[s][1] > state.delivered_height + 1]
     if higher:
         height = state.delivered_height + 1
-        needs.setdefault(("blocks", height), Need(AskBlocks(height=height), tuple(higher), floor // 2))
+        needs.setdefault(("blocks", height), Need(AskBlocks(height=height), tuple(higher), delta // 2))
 
 
 def fetch(state: State) -> None:
@@ -180,9 +180,7 @@ def fetch(state: State) -> None:
             continue
         entry.asked = order[entry.attempt % len(order)]
         entry.attempt += 1
-        span = min(
-            state.config.delta_cap_ms, state.config.delta_floor_ms << min(entry.attempt, _BACK_OFF_MAX)
-        )
+        span = min(state.config.delta_cap_ms, state.delta_base_ms << min(entry.attempt, _BACK_OFF_MAX))
         entry.due_ms = state.now_ms + span + state.jitter_ms(b"back-off", state.cur, entry.attempt, span // 4)
         state.draft.asks.append(AskFor(entry.asked, need.ask))
 
@@ -197,7 +195,7 @@ def _order(state: State, claimants: tuple[DeviceId, ...], attempt: int) -> list[
 
 
 def _distrust(state: State, device: DeviceId) -> None:
-    _, span = state.unreliable.get(device, (0, state.config.delta_floor_ms))
+    _, span = state.unreliable.get(device, (0, state.delta_base_ms))
     span = min(span * 2, state.config.delta_cap_ms)
     state.unreliable[device] = (state.now_ms + span, span)
 

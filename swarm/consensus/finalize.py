@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarm.consensus import frontier
 from swarm.consensus.notarize import keep_chain
 from swarm.consensus.output import FinalizedBlock, Wanted
 from swarm.consensus.state import Slots, State
@@ -58,6 +59,9 @@ def raise_final(state: State) -> bool:
     best = max(state.fcs.values(), key=lambda certificate: certificate.number)
     if best.number <= state.final_view:
         return False
+    slots = state.views.get(best.number)
+    if slots is not None and slots.own_f is not None:
+        frontier.adapt_delta(state, state.now_ms - slots.own_f_at_ms)
     state.final_view = best.number
     state.final_hash = best.digest
     state.final_fc = best

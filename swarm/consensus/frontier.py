@@ -7,14 +7,33 @@ from swarm.consensus.state import State
 GRACE_VIEWS = 2
 """Views after the last finalization before Δ grows: the first failed leader is routine, not a slow network."""
 
+ANSWER_FACTOR = 3
+"""Δ in times from the own F to the FC; in a lossless swarm of equal devices that is Δ = 3 mean one-way delays, as in
+the measurements of model.md section 6."""
+
+ANSWER_SURPRISE_MAX = 3
+"""A single answer counts as at most this many present Δ: one that waited for a repetition says little."""
+
+
+def adapt_delta(state: State, answer_ms: int) -> None:
+    """Let Δ follow how long a quorum takes to answer the own F: network, disks, and the slowest voter that is needed.
+
+    A quarter of the way each time, so that the empty block of the next leader does not overtake the FC (directed
+    scenario `empty`) and a lossy minute is forgotten. Called at a finalization only: nothing else shrinks Δ (R1).
+    """
+    base = state.delta_base_ms
+    target = min(ANSWER_FACTOR * answer_ms, ANSWER_SURPRISE_MAX * base)
+    floor, cap = state.config.delta_floor_ms, state.config.delta_cap_ms
+    state.delta_base_ms = max(floor, min(cap, base + (target - base) // 4))
+
 
 def delta_at(state: State, view: int) -> int:
-    """Return Δ for `view` in ms: the floor, grown by half with each view since the last finalization after a grace.
+    """Return Δ for `view` in ms: the measured one, grown by half with each view since the last finalization after a grace.
 
     It shrinks only because something was finalized, never because of other "progress" (R1).
     """
     exponent = max(0, view - 1 - state.final_view - GRACE_VIEWS)
-    delta = state.config.delta_floor_ms
+    delta = state.delta_base_ms
     cap = state.config.delta_cap_ms
     while exponent > 0 and delta < cap:
         delta += (delta + 1) // 2

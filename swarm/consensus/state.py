@@ -61,6 +61,8 @@ class Slots:
     own_n: bytes | None = None
     own_k: bool = False
     own_f: bytes | None = None
+    own_f_at_ms: int = 0
+    """When the own F was signed or, after a restart, read."""
 
     def cleared(self) -> bool:
         """Answer whether this view's own certificates clear it (R1)."""
@@ -145,7 +147,10 @@ class State:
         self.work = False
         self.work_since_ms = now_ms
         self.armed_at_ms: int | None = None
+        self.delta_base_ms = config.delta_floor_ms
+        """Δ of a view right after a finalization: what R1 measured so far, never below the floor."""
         self.delta_ms = config.delta_floor_ms
+        """Δ of cur, as it was when its timers were armed."""
 
         self.republish: dict[tuple[int, int], tuple[int, Certificate]] = {}
         """Certificates formed here and not heard from others: (kind, view) -> (due, certificate)."""

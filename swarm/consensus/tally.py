@@ -60,7 +60,7 @@ def on_statement(state: State, statement: SignedStatement, *, own: bool) -> None
         _answer_straggler(state, voter, view)
         return
     slots = state.slots(view)
-    _remember_own(slots, statement, own=own)
+    _remember_own(state, slots, statement, own=own)
     if not own and view < state.cur:
         _answer_straggler(state, voter, view)
     kinds = _slot_of(slots, statement.kind)
@@ -74,7 +74,7 @@ def on_statement(state: State, statement: SignedStatement, *, own: bool) -> None
         _form(state, slots, statement)
 
 
-def _remember_own(slots: Slots, statement: SignedStatement, *, own: bool) -> None:
+def _remember_own(state: State, slots: Slots, statement: SignedStatement, *, own: bool) -> None:
     if not own:
         return
     match statement.kind:
@@ -86,6 +86,7 @@ def _remember_own(slots: Slots, statement: SignedStatement, *, own: bool) -> Non
             slots.own_k = True
         case _:
             slots.own_f = statement.digest
+            slots.own_f_at_ms = state.now_ms
 
 
 def _report_across(state: State, slots: Slots, statement: SignedStatement) -> None:

@@ -63,6 +63,17 @@ def test_directed_empty() -> None:
     assert [len(d.disk.log) for d in cluster.devices] == [1] * 4
 
 
+def test_directed_empty_on_a_network_slower_than_delta() -> None:
+    """The FC comes a delay after the VC; with a fixed Δ below that every empty block is followed by another for ever."""
+    cluster = Cluster(4, network=Network(random.Random(1), (60, 60)))
+    for i in range(10):
+        submission = cluster.submit(i % 4, f"{i}")
+        cluster.run_until(cluster.now_ms + 10_000)
+        assert cluster.has_final(submission)
+        assert cluster.is_quiet()
+    assert len(cluster.devices[0].disk.log) <= 10 + 6
+
+
 def test_directed_late_work() -> None:
     """A device enters a view idle, work appears, no timer was ever armed."""
     cluster = Cluster(4)

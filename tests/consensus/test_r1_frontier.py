@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.consensus import tally
+from swarm.consensus import frontier, tally
 from swarm.wire.statements import Kind
 from tests.support.stage import DELTA_MS, GENESIS, T_VIEW_MS, T_VOTE_MS, F, K, N, Stage
 
@@ -114,6 +114,41 @@ def test_r1_delta_never_shrinks_because_of_progress_that_is_no_finalization() ->
     stage.finalize(made)
     stage.skip_to(10)
     assert stage.state.delta_ms == DELTA_MS
+
+
+def answered(stage: Stage, answer_ms: int, views: int) -> list[int]:
+    """Let a quorum answer every F after `answer_ms`; return the Δ right after each finalization."""
+    deltas, made = [], GENESIS
+    for view in range(stage.state.cur, stage.state.cur + views):
+        made = stage.make(view, made, (stage.submission(),))
+        stage.give(made, parent=stage.certificate(F, view - 1, made.header.parent) if view > 1 else None)
+        stage.notarize(made)
+        stage.pass_ms(answer_ms)
+        stage.finalize(made)
+        deltas.append(stage.state.delta_base_ms)
+    return deltas
+
+
+def test_r1_delta_adapts_to_how_long_a_quorum_takes_to_answer() -> None:
+    stage = Stage(n=40, me=39)
+    deltas = answered(stage, 40, 30)
+    assert deltas == sorted(deltas), "no overshoot"
+    assert 110 <= deltas[-1] <= 3 * 40
+
+
+def test_r1_delta_is_never_below_the_floor_nor_above_the_cap() -> None:
+    stage = Stage(n=40, me=39)
+    assert answered(stage, 0, 5) == [DELTA_MS] * 5
+    slow = Stage(n=40, me=39)
+    slow.state.delta_base_ms = slow.device.config.delta_cap_ms
+    frontier.adapt_delta(slow.state, 10**9)
+    assert slow.state.delta_base_ms == slow.device.config.delta_cap_ms
+
+
+def test_r1_one_late_answer_does_not_count_in_full() -> None:
+    stage = Stage(n=40, me=39)
+    (delta,) = answered(stage, 100 * DELTA_MS, 1)
+    assert delta <= 2 * DELTA_MS
 
 
 def test_r1_an_outage_of_many_views_ends() -> None:

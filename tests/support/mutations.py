@@ -228,6 +228,13 @@ MUTATIONS = (
         "test_r1_frontier.test_r1_delta_grows_by_half_with_each_view_after_a_grace_of_two",
     ),
     Mutation(
+        "delta is not measured",
+        "frontier",
+        "    delta = state.delta_base_ms\n",
+        "    delta = state.config.delta_floor_ms\n",
+        "test_directed.test_directed_empty_on_a_network_slower_than_delta",
+    ),
+    Mutation(
         "an FC is no VC",
         "state",
         "            return self.final_fc",
