@@ -127,6 +127,8 @@ class Device:
             jitter_seed=config.jitter_seed or config.keypair.public,
         )
         self.replica = Replica(core, recovered_core(restored, self.ledger.sequences, voter), now_ms)
+        # The tip's own result: its attestation may have been lost with the power (R14).
+        self.replica.absorb(self.ledger.result(notable=False), now_ms)
         self._guard = Guard(
             swarm_id=genesis.id,
             keypair=config.keypair,
@@ -186,6 +188,8 @@ class Device:
         work = _Work(now_ms)
         if self._first:
             self._start(work)
+        # The core's clock comes first: admission counts "one per sender and Δ" on it (R0).
+        self.replica.absorb(Tick(), now_ms)
         for message in inputs:
             self._take(message, work)
         self._time(work)
@@ -248,7 +252,6 @@ class Device:
         if self._is_voter:
             for decision in self._deadlines.take_due(work.now_ms):
                 self._own.put(_DECISIONS, deadline_command(decision), 0)
-        self.replica.absorb(Tick(), work.now_ms)
 
     def _run(self, work: _Work) -> None:
         """Absorb, sign and apply until the core wants nothing more."""

@@ -89,8 +89,11 @@ class Ledger:
             state = self.router.snapshot(self.sequences)
             self.state_root = state_root(state)
             batch.snapshots.append(Snapshot(self.height, _LOG_SIZE.pack(self.frontier.size) + state))
-        applied = Applied(self.height, self.frontier.size, self.frontier.root(), self.state_root, notable)
-        return applied, happened
+        return self.result(notable=notable), happened
+
+    def result(self, *, notable: bool) -> Applied:
+        """Return what the log and the state are at the applied height, as the core wants to hear it."""
+        return Applied(self.height, self.frontier.size, self.frontier.root(), self.state_root, notable)
 
     def restore(self, store: Store, restored: Restored) -> Happened:
         """Move to the end of the store: its snapshot, then the blocks after it, compared leaf by leaf.
