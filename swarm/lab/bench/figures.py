@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 
 
 class _Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,8 +120,7 @@ class BenchResult(_Figures, frozen=True, kw_only=True):
 
 def percentile(values: tuple[float, ...], share: float) -> float:
     """Return the nearest-rank percentile of at least one value."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return float(np.percentile(values, 100 * share, method="inverted_cdf"))
 
 
 def _rounded(value: Any) -> Any:
