@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from swarm.primitives.errors import SwarmError
 from swarm.primitives.ids import DeviceId
+from swarm.wire.genesis import Genesis
 
 
 class Rejected(SwarmError):  # noqa: N818  -- it is the log's word for the event, not a failure of the program
@@ -39,6 +40,22 @@ class Context:
     observers: tuple[DeviceId, ...]
     r: int
     """How many voters may lie in this epoch."""
+    position: int = 0
+    """Position that the first event of this command gets in the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockContext:
+    """What an application may know of a block before any command of it."""
+
+    height: int
+    hash: bytes
+    """Hash of the header, 32 bytes; its leader could choose between several."""
+    epoch: int
+    voters: tuple[DeviceId, ...]
+    """Voters of the epoch in force, sorted."""
+    observers: tuple[DeviceId, ...]
+    r: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +90,19 @@ class Application(Protocol):
 
     def query(self, question: bytes) -> bytes:
         """Answer a local question; never changes the state."""
+
+
+@runtime_checkable
+class SwarmFollower(Protocol):
+    """An application that wants to read the genesis: told once, before anything is applied or restored."""
+
+    def begin_swarm(self, genesis: Genesis) -> None:
+        """Take from genesis what the first state needs. What is taken here is no part of a snapshot."""
+
+
+@runtime_checkable
+class BlockFollower(Protocol):
+    """An application that wants to know of every block of the log, the empty ones included."""
+
+    def begin_block(self, block: BlockContext) -> None:
+        """Note the block whose commands follow. No events: an event belongs to a command."""

@@ -13,10 +13,19 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from swarm.apps.application import Application, Context, Event, Rejected
+from swarm.apps.application import (
+    Application,
+    BlockContext,
+    BlockFollower,
+    Context,
+    Event,
+    Rejected,
+    SwarmFollower,
+)
 from swarm.apps.decisions.app import Decisions
 from swarm.apps.decisions.rules import decision_id
 from swarm.apps.notes import Notes
+from swarm.apps.rollout.app import Rollout
 from swarm.crypto.digest import DIGEST_BYTES, sha256
 from swarm.primitives.errors import ConfigError, DecodeError, InvariantError, check
 from swarm.primitives.ids import DeviceId
@@ -28,12 +37,15 @@ from swarm.primitives.limits import (
     SNAPSHOT_BYTES_MAX,
 )
 from swarm.wire.codec import U16, Codec, Name, encode
+from swarm.wire.genesis import Genesis
 from swarm.wire.messages import Submission
 from swarm.wire.sequence import Sequences, Window
 
 Factory = Callable[[], Application]
 
-BUILT_IN: Final[Mapping[str, Factory]] = MappingProxyType({"notes": Notes, "decisions": Decisions})
+BUILT_IN: Final[Mapping[str, Factory]] = MappingProxyType(
+    {"notes": Notes, "decisions": Decisions, "rollout": Rollout}
+)
 
 REJECTED_TAG: Final = b"\x00"
 EVENT_TAG: Final = b"\x01"
@@ -95,6 +107,18 @@ class Router:
                 )
             self._apps[name] = app
 
+    def begin_swarm(self, genesis: Genesis) -> None:
+        """Tell the applications that want it which swarm this is; once, before anything is applied or restored."""
+        for app in self._apps.values():
+            if isinstance(app, SwarmFollower):
+                app.begin_swarm(genesis)
+
+    def begin_block(self, block: BlockContext) -> None:
+        """Tell the applications that want it that the commands of `block` follow, by name order."""
+        for app in self._apps.values():
+            if isinstance(app, BlockFollower):
+                app.begin_block(block)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the applications, sorted."""
@@ -110,6 +134,12 @@ class Router:
         app = self._apps.get(Decisions.name)
         return app if isinstance(app, Decisions) else None
 
+    @property
+    def rollout(self) -> Rollout | None:
+        """The application `rollout`, where genesis names it and it is ours."""
+        app = self._apps.get(Rollout.name)
+        return app if isinstance(app, Rollout) else None
+
     def apply_submission(
         self,
         submission: Submission,
@@ -120,10 +150,12 @@ class Router:
         voters: tuple[DeviceId, ...],
         observers: tuple[DeviceId, ...],
         r: int,
+        position: int = 0,
     ) -> tuple[Applied, ...]:
         """Apply the commands of `submission` in order and return their events in order (PROTOCOL section 2).
 
-        The caller has decided that the submission counts; `role` is its origin's. A refused command is an event
+        The caller has decided that the submission counts; `role` is its origin's, `position` that of the leaf
+        of its first event. A refused command is an event
         that is found by SHA-256(submission id | command index), the id of the decision that it would have opened:
         so whoever waits for that decision learns why there is none. Raises `InvariantError` that names the
         application when it does anything else than return events or raise `Rejected`; the device must stop.
@@ -140,6 +172,7 @@ class Router:
                 voters=voters,
                 observers=observers,
                 r=r,
+                position=position + len(applied),
             )
             events = self._apply(context, command.app, command.body)
             applied.extend(Applied(index, command.app, event) for event in events)

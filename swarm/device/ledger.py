@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from swarm.apps.application import BlockContext
 from swarm.apps.decisions.commands import Closed, Opened, decode_event
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.router import Refusal, Router, read_body, state_root
@@ -48,6 +49,7 @@ class Ledger:
         self.sequences = Sequences()
         self.frontier = Frontier()
         self.height = 0
+        router.begin_swarm(genesis)
         self.state_root = state_root(router.snapshot(self.sequences))
 
     def apply(self, block: StoredBlock, batch: Batch) -> tuple[Applied, Happened]:
@@ -60,6 +62,19 @@ class Ledger:
         check(header.height == self.height + 1, f"block {header.height} applied after {self.height}")
         happened = Happened()
         notable = False
+        voters = self._genesis.voter_ids
+        observers = tuple(m.id for m in self._genesis.observers)
+        r = self._genesis.budget.r
+        self.router.begin_block(
+            BlockContext(
+                height=header.height,
+                hash=block.hash,
+                epoch=self._epoch,
+                voters=voters,
+                observers=observers,
+                r=r,
+            )
+        )
         for submission, counts in zip(block.submissions, block.counts, strict=True):
             verdict = self.sequences.apply(submission.body, header.height)
             check((verdict is Verdict.COUNTS) == counts, "core and ledger disagree on a submission")
@@ -74,9 +89,10 @@ class Ledger:
                 height=header.height,
                 epoch=self._epoch,
                 role=role,
-                voters=self._genesis.voter_ids,
-                observers=tuple(m.id for m in self._genesis.observers),
-                r=self._genesis.budget.r,
+                voters=voters,
+                observers=observers,
+                r=r,
+                position=self.frontier.size,
             )
             for command, app, event in events:
                 notable = True

@@ -86,6 +86,47 @@ DECISIONS_CLOSED_KEPT: Final = 4096
 DEADLINE_MS_MAX: Final = 7 * 24 * 3600 * 1000
 """A decision closes within a week or needs another way."""
 
+# ----------------------------------------------------------------------------- firmware (part of rollout@1)
+
+RELEASE_KEYS_MAX: Final = 16
+"""Keys that may sign releases; each signature costs every voter a verification."""
+
+MANIFEST_BYTES_MAX: Final = 4096
+"""One manifest: fixed fields of some 300 bytes, 1,024 bytes of notes, the rest for needs."""
+
+MANIFEST_NEEDS_MAX: Final = 32
+"""Needs of one release: 32 of 46 bytes."""
+
+MANIFEST_NOTES_MAX: Final = 1024
+
+CHUNK_BYTES_MIN: Final = 4 * 1024
+"""A chunk below costs more in frames than it saves in repeats."""
+
+CHUNK_BYTES_MAX: Final = 32 * 1024
+"""A chunk with its frame fits every broker's default payload with room."""
+
+RELEASES_KEPT: Final = 128
+"""Releases in the state; those that nothing refers to any more make room, else a proposal is a no-op."""
+
+PLANS_KEPT: Final = 128
+"""Plans in the state, ended ones included; the oldest ended ones make room, else a plan is refused."""
+
+PLANS_WAITING_PER_ORIGIN_MAX: Final = 4
+"""Plans of one origin that have not begun; a further one takes the place of its oldest without a go."""
+
+PLAN_STEPS_MAX: Final = 32
+PLAN_ATTEMPTS_MAX: Final = 16
+PLAN_RETRIES_MAX: Final = 16
+
+STAGE_MEMBERS_MAX: Final = 512
+"""Members of one stage: 512 names of 33 bytes fit one event of the log."""
+
+ROLLOUT_REASON_MAX: Final = 100
+"""Characters of a reason in a halt, a revocation or a report."""
+
+STAGES_KEPT: Final = 1024
+"""Stages of one plan; a plan that would need more waits for ever and is given up by a rollback."""
+
 # ----------------------------------------------------------------------------- local caps
 
 FRAME_BYTES_MAX: Final = 256 * 1024

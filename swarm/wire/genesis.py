@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal, NoReturn, cast
 
-from swarm.crypto.digest import tagged_sha256
+from swarm.crypto.digest import sha256, tagged_sha256
 from swarm.crypto.keys import PUBLIC_KEY_BYTES
 from swarm.crypto.signing import is_canonical_key
 from swarm.primitives.errors import ConfigError
@@ -21,6 +21,7 @@ from swarm.primitives.limits import (
     GENESIS_APPS_MAX,
     GENESIS_BYTES_MAX,
     MEMBERS_MAX,
+    RELEASE_KEYS_MAX,
     SNAPSHOT_EVERY_DEFAULT,
     SNAPSHOT_EVERY_MAX,
     VOTERS_MAX,
@@ -38,8 +39,12 @@ APPS_DEFAULT: Final = ("decisions@1", "notes@1")
 
 _APP: Final = re.compile(r"([a-z0-9-]{1,32})@([1-9][0-9]{0,3})")
 _HEX_KEY: Final = re.compile(r"[0-9a-f]{64}")
-_KEYS: Final = ("swarm", "u", "snapshot_every", "apps", "members")
+_KEYS: Final = ("swarm", "u", "snapshot_every", "apps", "members", "release")
 _MEMBER_KEYS: Final = ("id", "role", "key")
+_RELEASE_KEYS: Final = ("k", "keys")
+
+KEY_ID_BYTES: Final = 8
+"""A signature list names a key by the first bytes of its SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,36 @@ class Member:
     id: DeviceId
     role: Role
     key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseKeys:
+    """Who may sign firmware: `k` of `keys` (Ed25519, 32 bytes each) make a release; `keys` get sorted."""
+
+    k: int
+    keys: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        """Check and sort; raises `ConfigError` with the key's path inside `release`."""
+        if not 1 <= len(self.keys) <= RELEASE_KEYS_MAX:
+            _refuse(f"1 to {RELEASE_KEYS_MAX} keys sign releases, {len(self.keys)} given", "release.keys")
+        if not 1 <= self.k <= len(self.keys):
+            _refuse(f"{self.k} of {len(self.keys)} keys cannot sign", "release.k")
+        seen: dict[bytes, int] = {}
+        for index, key in enumerate(self.keys):
+            path = f"release.keys[{index}]"
+            if not is_canonical_key(key):
+                _refuse("not a usable Ed25519 public key", path)
+            # Two keys under one name would let one signature count for either.
+            first = seen.setdefault(key_id(key), index)
+            if first != index:
+                _refuse(f"the same key as release.keys[{first}]", path)
+        object.__setattr__(self, "keys", tuple(sorted(self.keys)))
+
+
+def key_id(key: bytes) -> bytes:
+    """Return the id (8 bytes) under which a signature list names `key`."""
+    return sha256(key)[:KEY_ID_BYTES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +99,8 @@ class Genesis:
     members: tuple[Member, ...]
     snapshot_every: int = SNAPSHOT_EVERY_DEFAULT
     apps: tuple[str, ...] = APPS_DEFAULT
+    release: ReleaseKeys | None = None
+    """First release keys; without them firmware is refused."""
 
     def __post_init__(self) -> None:
         """Check everything, in the order in which the user listed it, then sort."""
@@ -85,7 +122,10 @@ class Genesis:
     def id(self) -> bytes:
         """The swarm id (32 bytes): tagged SHA-256 of the canonical msgpack of all fields."""
         members = [(member.id, ROLES.index(member.role), member.key) for member in self.members]
-        wire = (self.swarm, self.u, self.snapshot_every, self.apps, members)
+        wire: tuple[object, ...] = (self.swarm, self.u, self.snapshot_every, self.apps, members)
+        if self.release is not None:
+            # Only then: swarms without firmware keep the id that they had before there was any.
+            wire = (*wire, (self.release.k, self.release.keys))
         return tagged_sha256("swarm/1 genesis", encode(wire))
 
     @cached_property
@@ -144,6 +184,9 @@ class Genesis:
             "apps": list(self.apps),
         }
         lines = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+        if self.release is not None:
+            keys = [key.hex() for key in self.release.keys]
+            lines.append(f' "release": {json.dumps({"k": self.release.k, "keys": keys})},')
         rows = ",\n".join(f"  {json.dumps(member)}" for member in members)
         return "{\n" + "\n".join(lines) + f'\n "members": [\n{rows}\n ]\n}}\n'
 
@@ -188,6 +231,7 @@ def _genesis_from(data: dict[str, object]) -> Genesis:
         snapshot_every=_number(data.get("snapshot_every", SNAPSHOT_EVERY_DEFAULT), "snapshot_every"),
         apps=tuple(_text(app, f"apps[{index}]") for index, app in enumerate(apps)),
         members=tuple(_member(entry, f"members[{index}]") for index, entry in enumerate(members)),
+        release=_release(data["release"]) if "release" in data else None,
     )
 
 
@@ -222,10 +266,28 @@ def _member(entry: object, path: str) -> Member:
     role = _text(entry["role"], f"{path}.role")
     if role not in ROLES:
         _refuse(f"unknown role {role!r}", f"{path}.role", nearest_hint(role, ROLES))
-    key = _text(entry["key"], f"{path}.key")
-    if _HEX_KEY.fullmatch(key) is None:
-        _refuse(f"a key is {2 * PUBLIC_KEY_BYTES} lower-case hexadecimal digits", f"{path}.key")
-    return Member(_text(entry["id"], f"{path}.id"), role, bytes.fromhex(key))
+    key = _key(entry["key"], f"{path}.key")
+    return Member(_text(entry["id"], f"{path}.id"), role, key)
+
+
+def _release(entry: object) -> ReleaseKeys:
+    if not isinstance(entry, dict):
+        _refuse("expected an object with k and keys", "release")
+    _check_keys(entry, _RELEASE_KEYS, required=_RELEASE_KEYS, path="release")
+    keys = entry["keys"]
+    if not isinstance(keys, list):
+        _refuse("expected a list of keys", "release.keys")
+    return ReleaseKeys(
+        _number(entry["k"], "release.k"),
+        tuple(_key(key, f"release.keys[{index}]") for index, key in enumerate(keys[: RELEASE_KEYS_MAX + 1])),
+    )
+
+
+def _key(value: object, path: str) -> bytes:
+    text = _text(value, path)
+    if _HEX_KEY.fullmatch(text) is None:
+        _refuse(f"a key is {2 * PUBLIC_KEY_BYTES} lower-case hexadecimal digits", path)
+    return bytes.fromhex(text)
 
 
 def _check_keys(
