@@ -49,19 +49,20 @@ class _Shares:
 
     @property
     def primitives_s(self) -> float:
-        return 0.10 * self.seconds
+        return 0.08 * self.seconds
 
     @property
     def low_load_s(self) -> float:
-        return 0.40 * self.seconds
+        return 0.37 * self.seconds
 
     @property
     def flood_s(self) -> float:
-        return 0.12 * self.seconds
+        return 0.11 * self.seconds
 
     @property
     def idle_s(self) -> float:
-        return 0.18 * self.seconds
+        # By default 10 s, in which every device beats once: a shorter time may see no heartbeat at all.
+        return 0.25 * self.seconds
 
     @property
     def simulator_s(self) -> float:
@@ -93,7 +94,7 @@ async def measure(
             finally:
                 if broker is not None:
                     await footprint.forget_presence(folder, figures.url)
-        on_step("simulator", 1 - shares.simulator_s / seconds)
+        on_step("simulator", 1 - shares.simulator_s / shares.seconds)
         simulator = await measure_simulator(shares.simulator_s)
     return BenchResult(
         machine=describe_machine(),
