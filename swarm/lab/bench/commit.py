@@ -23,6 +23,9 @@ OUTSTANDING: Final = 64
 BUNDLE: Final = SUBMISSION_COMMANDS_MAX
 WARM_UP_COMMITS: Final = 10
 BARE_COMMITS_MAX: Final = 5_000
+RUN_S_MIN: Final = 1.0
+"""However little time there is: on a busy machine the warm-up of the bare loop alone takes half a second."""
+
 _WARM_UP_SHARE: Final = 0.2
 
 
@@ -38,26 +41,28 @@ class LowLoad:
 async def measure_low_load(
     fleet: Fleet, broker_url: str, seconds: float, on_step: Callable[[str], None]
 ) -> LowLoad:
-    """Take turns: bare loop, commits, bare loop, and so on; `seconds` for all of it. Raises `TransportError`.
+    """Take turns: bare loop, commits, bare loop, and so on; `seconds` for all of it, but `RUN_S_MIN` for each run.
+
+    Raises `TransportError` when not even one block goes round.
 
     The agents are idle while the bare loop runs, and cost nothing then.
     """
     # Each run of the bare loop has two phases; it gets half of the time.
-    bare_s = seconds / 2 / (ROUNDS + 1) / 2
+    bare_s = max(RUN_S_MIN, seconds / 2 / (ROUNDS + 1) / 2)
+    run_s = max(RUN_S_MIN, seconds / 2 / ROUNDS)
     times: list[int] = []
     bare: list[BareLoopResult] = []
     for number in range(ROUNDS):
         on_step(f"bare loop {number + 1} of {ROUNDS + 1}")
         bare.append(await _run_bare_loop(broker_url, bare_s))
         on_step(f"one submission at a time {number + 1} of {ROUNDS}")
-        run_s = seconds / 2 / ROUNDS
         order = OneByOne(seconds=run_s, warm_up=WARM_UP_COMMITS)
         answer = await fleet.ask(fleet.devices[0], order, Times, seconds=run_s)
         times.extend(answer.commits_us)
     on_step(f"bare loop {ROUNDS + 1} of {ROUNDS + 1}")
     bare.append(await _run_bare_loop(broker_url, bare_s))
     if not times:
-        raise TransportError(f"no more than {WARM_UP_COMMITS} commits in {seconds / 2 / ROUNDS:.1f} s")
+        raise TransportError(f"no more than {WARM_UP_COMMITS} commits in {run_s:.1f} s")
     in_ms = tuple(time_us / 1000 for time_us in times)
     return LowLoad(p50_ms=percentile(in_ms, 0.50), p99_ms=percentile(in_ms, 0.99), bare_loop=_mean_of(bare))
 

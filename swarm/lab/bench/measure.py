@@ -57,7 +57,7 @@ class _Shares:
 
     @property
     def flood_s(self) -> float:
-        return 0.11 * self.seconds
+        return max(commit.RUN_S_MIN, 0.11 * self.seconds)
 
     @property
     def idle_s(self) -> float:
