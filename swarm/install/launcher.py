@@ -253,16 +253,21 @@ class Launcher:
 # ----------------------------------------------------------------------------- the program
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the launcher from a command line and return its exit code; every refusal is one line on stderr."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the command line's root, times and arguments for the agent; a wrong one ends the program with 2."""
+    usual = Times()
     parser = argparse.ArgumentParser(prog="launch", description="Start, watch and take back a Swarm agent.")
     parser.add_argument("--root", required=True, help="folder with slots/, boot/ and current")
-    usual = Times()
     parser.add_argument("--silence-ms", type=int, default=usual.silence_ms)
     parser.add_argument("--grace-ms", type=int, default=usual.grace_ms)
     parser.add_argument("--pause-ms", type=int, default=usual.pause_ms)
     parser.add_argument("arguments", nargs="*", help="after --: what the agent gets")
-    given = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the launcher from a command line and return its exit code; every refusal is one line on stderr."""
+    given = parse(arguments)
     times = Times(silence_ms=given.silence_ms, grace_ms=given.grace_ms, pause_ms=given.pause_ms)
     root = str(Path(given.root).absolute())
     try:

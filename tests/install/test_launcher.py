@@ -431,3 +431,34 @@ def test_lifeline_of_the_agent() -> None:
 )
 def test_no_lifeline_where_nobody_left_one(environment: dict[str, str]) -> None:
     assert Lifeline.from_environment(environment) is None
+
+
+# ----------------------------------------------------------------------------- the unit file
+
+UNIT = Path(__file__).resolve().parents[2] / "configs/systemd/swarm-agent.service"
+
+
+def unit_settings() -> dict[str, str]:
+    lines = UNIT.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def test_the_unit_starts_this_launcher() -> None:
+    """Its command line is one that the launcher takes, and its codes are the launcher's."""
+    settings = unit_settings()
+    interpreter, isolated, archive, *arguments = settings["ExecStart"].split()
+    assert (interpreter, isolated, Path(archive).name) == ("/usr/bin/python3", "-I", "launch.pyz")
+    given = launcher.parse(arguments)
+    assert given.arguments == ["agent", "/srv/swarm/device/agent.yaml"]
+    assert given.root in settings["ReadWritePaths"].split()
+    codes = {int(code) for code in settings["RestartPreventExitStatus"].split()}
+    assert codes == {launcher.REFUSED_CODE, launcher.NOTHING_CODE}
+    assert (settings["Type"], settings["NotifyAccess"]) == ("notify", "main")
+
+
+def test_the_unit_is_more_patient_than_the_launcher() -> None:
+    settings = unit_settings()
+    given = launcher.parse(settings["ExecStart"].split()[3:])
+    assert int(settings["WatchdogSec"]) * 1000 > given.silence_ms + given.grace_ms
+    assert int(settings["TimeoutStopSec"]) * 1000 > given.grace_ms
+    assert settings["StartLimitIntervalSec"] == "0"
