@@ -131,7 +131,7 @@ class Report(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields=True,
 
 
 class Late(msgspec.Struct, tag=9, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """By my own monotonic clock this stage, in this round of it, is open (or waits for its go) for too long."""
+    """By my own monotonic clock this stage is open for too long in this round; round 0 = it waits for its go."""
 
     plan: Bytes32
     stage: StageNumber

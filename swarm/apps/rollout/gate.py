@@ -190,7 +190,7 @@ def pass_deadline(here: Here, plan: Plan, stage: Stage) -> None:
     for id in silent:
         _end(stage.members[id], "failed", "silent", here.height)
     missed = [id for id in stage.with_state("waiting") if not barred or id not in stage.ready]
-    last = stage.round >= plan.spec.retries
+    last = stage.round > plan.spec.retries
     if last:
         missed = stage.with_state("waiting")
     for id in missed:

@@ -111,7 +111,8 @@ class Stage(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only
     step: U16
     opened_height: U63
     closed_height: U63 = 0
-    round: U16 = 0
+    round: U16 = 1
+    """0 is the wait for the go: a late of that time must not count for the open stage."""
     members: dict[Name, Member] = {}
     missed: list[Name] = []
     ready: list[Name] = []

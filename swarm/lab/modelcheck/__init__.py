@@ -1,0 +1,1 @@
+"""Explicit-state checks: every interleaving of a small world, run through the shipped code."""
