@@ -15,7 +15,12 @@ from swarm.consensus.output import AskFor, Priority, Send, Serve
 from swarm.consensus.state import Fetch, State
 from swarm.consensus.tally import absorb_certificate, clearing_certificates
 from swarm.primitives.ids import DeviceId
-from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, BLOCK_SUBMISSIONS_MAX, FETCHES_MAX
+from swarm.primitives.limits import (
+    ANSWER_CERTIFICATES_MAX,
+    BLOCK_BYTES_MAX,
+    BLOCK_SUBMISSIONS_MAX,
+    FETCHES_MAX,
+)
 from swarm.wire.messages import (
     AskBlock,
     AskBlocks,
@@ -25,6 +30,7 @@ from swarm.wire.messages import (
     Item,
     SubmissionItem,
 )
+from swarm.wire.statements import Header
 
 Key = tuple[str, bytes | int]
 
@@ -95,6 +101,9 @@ def _need_bodies(
 def _need_proposal(state: State, needs: dict[Key, Need], delta: int) -> None:
     slots = state.views.get(state.cur)
     if slots is None or slots.proposal is None or slots.invalid:
+        return
+    if state.me is None or slots.own_k:
+        # Only N needs it now; once a VC names the block, that is the reason.
         return
     judgement = notarize.judge(state)
     proposer = _voters_of(state, [slots.proposal.header.proposer])
@@ -171,27 +180,39 @@ def fetch(state: State) -> None:
         if entry is None:
             wait = need.patience_ms + state.jitter_ms(b"fetch", state.cur, 0, need.patience_ms)
             entry = state.fetches[key] = Fetch(0, state.now_ms + wait)
-        if state.now_ms < entry.due_ms or not take_token(state, Priority.ANSWER):
+        # Above answers in the bucket: other people's questions must not starve what this device needs itself.
+        if state.now_ms < entry.due_ms or not take_token(state, Priority.SUBMISSION):
             continue
         if entry.asked is not None:
             _distrust(state, entry.asked)
-        order = _order(state, need.claimants, entry.attempt)
-        if not order:
+        device = _whom(state, entry, need.claimants)
+        if device is None:
             continue
-        entry.asked = order[entry.attempt % len(order)]
+        entry.asked = device
+        entry.times[device] = entry.times.get(device, 0) + 1
         entry.attempt += 1
         span = min(state.config.delta_cap_ms, state.delta_base_ms << min(entry.attempt, _BACK_OFF_MAX))
         entry.due_ms = state.now_ms + span + state.jitter_ms(b"back-off", state.cur, entry.attempt, span // 4)
         state.draft.asks.append(AskFor(entry.asked, need.ask))
 
 
-def _order(state: State, claimants: tuple[DeviceId, ...], attempt: int) -> list[DeviceId]:
-    """Return whom to ask: claimants, then other voters from a rotating start; who disappointed lately comes last."""
+def _whom(state: State, entry: Fetch, claimants: tuple[DeviceId, ...]) -> DeviceId | None:
+    """Return whom to ask now: who was asked least for this need, who disappointed lately last, claimants first.
+
+    Everybody is asked before anybody is asked again, so that liars cannot hide the one who has it.
+    """
     voters = [v for v in state.config.voters if v != state.config.me and v not in claimants]
-    start = state.jitter_ms(b"whom", state.cur, attempt // max(1, state.n), max(0, len(voters) - 1))
+    start = state.jitter_ms(b"whom", state.cur, 0, max(0, len(voters) - 1))
     order = [*claimants, *voters[start:], *voters[:start]]
-    late = [d for d in order if state.unreliable.get(d, (0, 0))[0] > state.now_ms]
-    return [d for d in order if d not in late] + late
+    if not order:
+        return None
+
+    def rank(place: int) -> tuple[int, bool, bool, int]:
+        device = order[place]
+        late = state.unreliable.get(device, (0, 0))[0] > state.now_ms
+        return entry.times.get(device, 0), late, place >= len(claimants), place
+
+    return order[min(range(len(order)), key=rank)]
 
 
 def _distrust(state: State, device: DeviceId) -> None:
@@ -206,22 +227,53 @@ def on_heartbeat(state: State, message: HeartbeatIn) -> None:
 
 
 def wants_block(state: State, digest: bytes) -> bool:
-    """Answer whether the block was asked for, or a certificate or a known child names it; else its bytes are dropped."""
+    """Answer whether the block was asked for, or a certificate or a known header names it; else its bytes are dropped."""
     return (
         ("block", digest) in state.fetches
         or digest in state.fcs
         or digest in state.headers
         or any(s.vc is not None and s.vc.digest == digest for s in state.views.values())
-        or any(h.parent == digest for h in state.headers.values())
     )
 
 
 def on_block(state: State, message: BlockIn) -> bool:
-    """Take a block that is wanted; answers whether it was."""
-    if not wants_block(state, message.hash) or message.header.view <= state.delivered_view:
+    """Take a block that is wanted and stands where it was asked for; answers whether it was taken."""
+    header = message.header
+    if not wants_block(state, message.hash) or header.view <= state.delivered_view:
         return False
-    _take(state, message, is_final=message.header.view <= state.final_view)
+    if not _belongs(state, message.hash, header):
+        return False
+    is_final = header.view <= state.final_view
+    if not is_final and sum(len(s.raw) for s in message.submissions) > BLOCK_BYTES_MAX:
+        if message.hash in state.headers:
+            state.too_large.add(message.hash)
+        return False
+    _take(state, message, is_final=is_final)
     return True
+
+
+def _belongs(state: State, digest: bytes, header: Header) -> bool:
+    """Answer whether the header stands in the view and height that whoever named its hash says.
+
+    Nothing is kept by a number that a liar put into a header: a view that no vote, certificate or child names would
+    never be forgotten, and its bytes neither.
+    """
+    certificate = state.fcs.get(digest)
+    if certificate is not None:
+        return header.view == certificate.number
+    if digest == state.final_hash:
+        return header.view == state.final_view
+    slots = state.views.get(header.view)
+    if slots is not None and header.proposer == state.leader(header.view):
+        certified = slots.vc is not None and slots.vc.digest == digest
+        if certified or slots.proposal_hash == digest:
+            return True
+        if any(statement.digest == digest for statement in slots.notarizes.values()):
+            return True
+    return any(
+        child.parent == digest and child.parent_view == header.view and child.height == header.height + 1
+        for child in state.headers.values()
+    )
 
 
 def _take(state: State, message: BlockIn, *, is_final: bool) -> None:

@@ -129,5 +129,6 @@ def _forget_below(state: State) -> None:
     for digest in [d for d, h in state.headers.items() if h.view <= floor and d != state.delivered_hash]:
         del state.headers[digest]
         state.kept.discard(digest)
+        state.too_large.discard(digest)
     for digest in [d for d, c in state.fcs.items() if c.number <= state.delivered_view]:
         del state.fcs[digest]

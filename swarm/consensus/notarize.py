@@ -88,6 +88,8 @@ def _structural_fault(state: State, header: Header) -> str:
 
 def _judge_bytes(state: State, digest: bytes, header: Header) -> Judgement:
     """Demand header and submissions of the block and of every ancestor down to the finalized tip."""
+    if digest in state.too_large:
+        return Judgement(Standing.INVALID, "block too large")
     current = digest
     while current not in (state.final_hash, state.delivered_hash):
         held = state.headers.get(current)

@@ -8,6 +8,7 @@ from swarm.primitives.limits import (
     BLOCK_BYTES_MAX,
     BLOCK_SUBMISSIONS_MAX,
     POOL_BYTES_MAX,
+    POOL_BYTES_PER_ORIGIN_MAX,
     POOL_PER_ORIGIN_MAX,
     POOL_SUBMISSIONS_MAX,
 )
@@ -38,7 +39,8 @@ class Pool:
         self.pending: dict[bytes, None] = {}
         self.own: dict[bytes, Resend] = {}
         self._slots: dict[Slot, bytes] = {}
-        self._per_origin: dict[str, int] = {}
+        self._per_origin: dict[str, tuple[int, int]] = {}
+        """(count, bytes) of what is pending."""
         self._bytes = 0
         self.refused = 0
 
@@ -46,14 +48,23 @@ class Pool:
         """Return how many submissions are held."""
         return len(self.entries)
 
-    def admits(self, submission: Submission) -> bool:
-        """Answer whether a fresh submission would be kept: its slot is free and no cap is reached."""
+    def admits(self, submission: Submission, *, held: bool = False) -> bool:
+        """Answer whether a submission would be made pending: its slot is free and no cap is reached.
+
+        `held` says that its bytes are here already, for a block.
+        """
         body = submission.body
-        if submission.id in self.entries or (body.origin, body.incarnation, body.sequence) in self._slots:
+        if (not held and submission.id in self.entries) or (
+            body.origin,
+            body.incarnation,
+            body.sequence,
+        ) in self._slots:
             return False
+        count, size = self._per_origin.get(body.origin, (0, 0))
         return (
-            len(self.entries) < POOL_SUBMISSIONS_MAX
-            and self._per_origin.get(body.origin, 0) < POOL_PER_ORIGIN_MAX
+            len(self.pending) < POOL_SUBMISSIONS_MAX
+            and count < POOL_PER_ORIGIN_MAX
+            and size + len(submission.raw) <= POOL_BYTES_PER_ORIGIN_MAX
             and self._bytes + len(submission.raw) <= POOL_BYTES_MAX
         )
 
@@ -69,10 +80,8 @@ class Pool:
             return False
         if sequences.judge(submission.body, height + 1) is not Verdict.COUNTS:
             return False
-        body = submission.body
-        self._slots[body.origin, body.incarnation, body.sequence] = submission.id
-        self._insert(submission)
-        self.pending[submission.id] = None
+        self.entries[submission.id] = submission
+        self._await(submission)
         return True
 
     def pin(
@@ -85,37 +94,26 @@ class Pool:
         """
         if submission.id in self.entries:
             return
-        self._insert(submission)
-        if is_final:
-            return
+        self.entries[submission.id] = submission
         body = submission.body
         slot = (body.origin, body.incarnation, body.sequence)
-        if slot not in self._slots and sequences.judge(body, height + 1) is Verdict.COUNTS:
-            self._slots[slot] = submission.id
-            self.pending[submission.id] = None
+        if is_final or slot in self._slots or not self.admits(submission, held=True):
+            return
+        if sequences.judge(body, height + 1) is Verdict.COUNTS:
+            self._await(submission)
 
     def remove(self, digest: bytes) -> None:
         """Forget a submission: it was delivered, or nothing needs it any more."""
         submission = self.entries.pop(digest, None)
         if submission is None:
             return
-        body = submission.body
-        self.pending.pop(digest, None)
-        self._bytes -= len(submission.raw)
-        left = self._per_origin[body.origin] - 1
-        if left:
-            self._per_origin[body.origin] = left
-        else:
-            del self._per_origin[body.origin]
-        slot = (body.origin, body.incarnation, body.sequence)
-        if self._slots.get(slot) == digest:
-            del self._slots[slot]
+        self._settle(submission)
 
     def judge_again(self, sequences: Sequences, height: int, needed: set[bytes]) -> None:
         """Re-judge what is pending after a block; drop what became a no-op unless a block in flight needs it."""
         for digest in list(self.pending):
             if sequences.judge(self.entries[digest].body, height + 1) is not Verdict.COUNTS:
-                self.pending.pop(digest)
+                self._settle(self.entries[digest])
                 self.own.pop(digest, None)
                 if digest not in needed:
                     self.remove(digest)
@@ -145,8 +143,23 @@ class Pool:
                 break
         return tuple(chosen)
 
-    def _insert(self, submission: Submission) -> None:
-        self.entries[submission.id] = submission
+    def _await(self, submission: Submission) -> None:
+        """Make it pending. Caps count what is pending: bytes of blocks in flight are bounded by those blocks."""
+        body = submission.body
+        count, size = self._per_origin.get(body.origin, (0, 0))
+        self._per_origin[body.origin] = (count + 1, size + len(submission.raw))
         self._bytes += len(submission.raw)
-        origin = submission.body.origin
-        self._per_origin[origin] = self._per_origin.get(origin, 0) + 1
+        self._slots[body.origin, body.incarnation, body.sequence] = submission.id
+        self.pending[submission.id] = None
+
+    def _settle(self, submission: Submission) -> None:
+        """End its being pending, if it was."""
+        if submission.id not in self.pending:
+            return
+        del self.pending[submission.id]
+        body = submission.body
+        count, size = self._per_origin.pop(body.origin)
+        if count > 1:
+            self._per_origin[body.origin] = (count - 1, size - len(submission.raw))
+        self._bytes -= len(submission.raw)
+        del self._slots[body.origin, body.incarnation, body.sequence]

@@ -6,12 +6,17 @@ from swarm.consensus.state import State
 
 
 def is_work(state: State) -> bool:
-    """Answer whether there is work: a pending submission, a valid proposal of cur, or a notarized unfinal block."""
+    """Answer whether there is work: a pending submission, a valid proposal of cur, or a notarized unfinal block.
+
+    A proposal of a view that this device has skipped is none, nor is one for an observer: with bytes that nobody has,
+    sent to one device alone, a leader would keep that device awake for ever (ADR 0013).
+    """
     if state.pool.pending:
         return True
     slots = state.views.get(state.cur)
-    if slots is not None and slots.proposal is not None and not slots.invalid:
-        return True
+    if state.me is not None and slots is not None and slots.proposal is not None:
+        if not slots.invalid and not slots.own_k:
+            return True
     return any(view > state.final_view and s.vc is not None for view, s in state.views.items())
 
 

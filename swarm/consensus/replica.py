@@ -37,8 +37,8 @@ from swarm.consensus.output import Output, Priority, Send
 from swarm.consensus.recover import Recovered, recover
 from swarm.consensus.state import Config, Draft, State
 from swarm.primitives.errors import check
-from swarm.primitives.limits import EGRESS_FRAMES_PER_SECOND
-from swarm.wire.messages import SubmissionItem
+from swarm.primitives.limits import BLOCK_BYTES_MAX, EGRESS_FRAMES_PER_SECOND
+from swarm.wire.messages import Submission, SubmissionItem
 from swarm.wire.statements import Certificate, Kind
 
 PASSES_MAX = 64
@@ -71,8 +71,26 @@ class Replica:
         """Answer whether a certificate is worth its q signature checks."""
         return tally.wants_certificate(self._state, certificate)
 
+    def why_drop_proposal(self, epoch: int, view: int, voter: int, digest: bytes) -> str | None:
+        """Say why a proposal is dropped before its signature is checked, None if it is wanted (R0)."""
+        if epoch != self._state.config.epoch:
+            return "wrong-epoch"
+        if voter >= self._state.n:
+            return "unknown-sender"
+        return tally.may_want_proposal(self._state, view, voter, digest)
+
+    def spend_check(self, view: int, voter: int) -> None:
+        """Note that a statement's signature is checked now; above the window that is one per voter and Δ (R0)."""
+        if view > self._state.cur and not self._state.in_window(view):
+            self._state.ahead_checked_ms[voter] = self._state.now_ms
+
+    def waits_to_hear(self, certificate: Certificate) -> bool:
+        """Answer whether a copy from somebody else would spare us republishing this certificate (R8)."""
+        held = self._state.republish.get((certificate.kind, certificate.number))
+        return held is not None and held[1].digest == certificate.digest
+
     def hears_certificate(self, certificate: Certificate) -> None:
-        """Note that somebody else published a certificate we hold: it need not be republished (R8)."""
+        """Note that somebody else published a verified certificate we hold: it need not be republished (R8)."""
         self._state.republish.pop((certificate.kind, certificate.number), None)
 
     def wants_submission(self, digest: bytes) -> bool:
@@ -119,13 +137,9 @@ class Replica:
     def _on_submission(self, message: SubmissionIn) -> None:
         state = self._state
         submission = message.submission
-        needed = [
-            h.view
-            for h in state.headers.values()
-            if h.view > state.delivered_view and submission.id in h.submissions
-        ]
-        if needed:
-            is_final = max(needed) <= state.final_view
+        views = _views_that_need(state, submission)
+        if views:
+            is_final = max(views) <= state.final_view
             state.pool.pin(submission, state.sequences, state.delivered_height, is_final=is_final)
         else:
             state.pool.add(submission, state.sequences, state.delivered_height, own=message.own)
@@ -184,3 +198,21 @@ class Replica:
         times = [c for c in candidates if c is not None]
         # A time that is already past means "blocked by the token bucket": look again when it holds a token more.
         return max(min(times), state.now_ms + 1000 // EGRESS_FRAMES_PER_SECOND + 1) if times else None
+
+
+def _views_that_need(state: State, submission: Submission) -> list[int]:
+    """Return the views of known undelivered blocks that hold the submission.
+
+    A block that it makes larger than a block may be is marked and needs nothing any more: its header alone would
+    otherwise pin a hundred times what a block may hold.
+    """
+    views: list[int] = []
+    for digest, header in state.headers.items():
+        if header.view <= state.delivered_view or submission.id not in header.submissions:
+            continue
+        held = sum(len(state.pool.entries[s].raw) for s in header.submissions if s in state.pool.entries)
+        if header.view > state.final_view and held + len(submission.raw) > BLOCK_BYTES_MAX:
+            state.too_large.add(digest)
+        if digest not in state.too_large:
+            views.append(header.view)
+    return views

@@ -76,6 +76,8 @@ class Fetch:
     attempt: int
     due_ms: int
     asked: DeviceId | None = None
+    times: dict[DeviceId, int] = field(default_factory=dict)
+    """How often each was asked for this one need."""
 
 
 @dataclass(slots=True)
@@ -141,6 +143,8 @@ class State:
         self.headers: dict[bytes, Header] = {self.final_hash: genesis}
         self.kept: set[bytes] = set()
         """Hashes whose bytes are durable; only asked for membership, never iterated."""
+        self.too_large: set[bytes] = set()
+        """Known headers whose submissions exceed a block; asked for membership, forgotten with the header."""
         self.pool = Pool()
         self.sequences = Sequences()
 

@@ -7,7 +7,7 @@ from swarm.consensus.inputs import ProposalIn
 from swarm.consensus.output import Priority, Send
 from swarm.consensus.state import Slots, State
 from swarm.primitives.ids import ZERO_DIGEST
-from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, UNFINALIZED_VIEWS_MAX
+from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, UNFINALIZED_VIEWS_MAX, VIEW_WINDOW
 from swarm.wire.statements import Certificate, Kind, SignedStatement
 
 
@@ -22,15 +22,28 @@ def may_want_statement(state: State, kind: int, number: int, voter: int, digest:
             return "duplicate"
         return "stale" if number <= state.checkpoint_height else None
     if number > state.cur and not state.in_window(number):
-        checked = state.ahead_checked_ms.get(voter)
-        if checked is not None and state.now_ms - checked < state.config.delta_floor_ms:
-            return "above-window"
-        return None
+        return None if may_check_ahead(state, voter) else "above-window"
     slots = state.views.get(number)
     if slots is None:
         return None
     held = _slot_of(slots, kind).get(voter)
     return "duplicate" if held is not None and held.digest == digest and number >= state.cur else None
+
+
+def may_want_proposal(state: State, number: int, voter: int, digest: bytes) -> str | None:
+    """Say why a proposal is not worth its signature check; a bare P in the slot does not make it a duplicate."""
+    if number > state.cur and not state.in_window(number):
+        return None if may_check_ahead(state, voter) else "above-window"
+    slots = state.views.get(number)
+    if slots is None:
+        return None
+    return "duplicate" if slots.proposal is not None and slots.proposal_hash == digest else None
+
+
+def may_check_ahead(state: State, voter: int) -> bool:
+    """Answer whether another statement above the window of this voter may be verified: one per Δ (R0)."""
+    checked = state.ahead_checked_ms.get(voter)
+    return checked is None or state.now_ms - checked >= state.config.delta_floor_ms
 
 
 def _slot_of(slots: Slots, kind: int) -> dict[int, SignedStatement]:
@@ -49,12 +62,11 @@ def on_statement(state: State, statement: SignedStatement, *, own: bool) -> None
     """Put a verified P, N, K or F into its slot, answer a straggler, remember who is ahead."""
     view, voter = statement.number, statement.voter
     if not own:
-        state.heard[voter] = max(state.heard[voter], view)
+        _hear(state, voter, view)
     if view > state.cur and not own:
         # Its signer knows every view below cleared, so it can be asked (R9).
         state.ahead[voter] = max(state.ahead.get(voter, 0), view)
         if not state.in_window(view):
-            state.ahead_checked_ms[voter] = state.now_ms
             return
     if view <= state.final_view:
         _answer_straggler(state, voter, view)
@@ -72,6 +84,11 @@ def on_statement(state: State, statement: SignedStatement, *, own: bool) -> None
     _report_across(state, slots, statement)
     if statement.kind != Kind.PROPOSE:
         _form(state, slots, statement)
+
+
+def _hear(state: State, voter: int, view: int) -> None:
+    """Note the voter's presence, at most up to the window: a claim of a far view must not make it present for ever."""
+    state.heard[voter] = max(state.heard[voter], min(view, state.cur + VIEW_WINDOW))
 
 
 def _remember_own(state: State, slots: Slots, statement: SignedStatement, *, own: bool) -> None:
@@ -192,7 +209,7 @@ def on_proposal(state: State, message: ProposalIn) -> None:
     header = proposal.header
     if header.view <= state.final_view or not state.in_window(header.view):
         if header.view > state.cur:
-            state.heard[header.proposer] = max(state.heard[header.proposer], header.view)
+            _hear(state, header.proposer, header.view)
             state.ahead[header.proposer] = max(state.ahead.get(header.proposer, 0), header.view)
         elif not message.own:
             _answer_straggler(state, header.proposer, header.view)

@@ -120,6 +120,7 @@ class Admission:
         )
         if reason is not None:
             raise DecodeError(reason)
+        self._replica.spend_check(statement.number, statement.voter)
         if not self._verifier.statement(statement):
             raise DecodeError("bad-signature")
         return [StatementIn(statement)]
@@ -128,13 +129,21 @@ class Admission:
         if certificate.epoch != self._replica.state.config.epoch:
             raise DecodeError("wrong-epoch")
         if not self._replica.wants_certificate(certificate):
-            # Heard again: not worth q checks, but it need not be republished by us. An attacker who sends a
-            # forged copy only silences one optional repetition; the standstill round repeats without asking.
-            if scope is Scope.ALL:
-                self._replica.hears_certificate(certificate)
+            self._hear(certificate, scope)
             raise DecodeError("duplicate")
         self._verifier.certificate(certificate)
         return [CertificateIn(certificate, broadcast=scope is Scope.ALL)]
+
+    def _hear(self, certificate: Certificate, scope: Scope) -> None:
+        """Spare us a repetition only for a copy that is true: a forged one must not silence the only holder."""
+        if scope is not Scope.ALL or not self._replica.waits_to_hear(certificate):
+            return
+        try:
+            self._verifier.certificate(certificate)
+        except DecodeError as error:
+            self._drop(error.reason)
+            return
+        self._replica.hears_certificate(certificate)
 
     def _proposal(self, proposal: Proposal, scope: Scope) -> list[Admitted]:
         header = proposal.header
@@ -148,8 +157,8 @@ class Admission:
                     self._drop(error.reason)
                 else:
                     admitted.append(CertificateIn(certificate, broadcast=scope is Scope.ALL))
-            elif certificate is not None and scope is Scope.ALL:
-                self._replica.hears_certificate(certificate)
+            elif certificate is not None:
+                self._hear(certificate, scope)
         digest = header_hash(header)
         statement = SignedStatement(
             kind=Kind.PROPOSE,
@@ -159,11 +168,11 @@ class Admission:
             voter=header.proposer,
             signature=proposal.signature,
         )
-        reason = self._replica.why_drop_statement(
-            Kind.PROPOSE, header.epoch, header.view, header.proposer, digest
-        )
-        if reason is None and not self._verifier.statement(statement):
-            reason = "bad-signature"
+        reason = self._replica.why_drop_proposal(header.epoch, header.view, header.proposer, digest)
+        if reason is None:
+            self._replica.spend_check(header.view, header.proposer)
+            if not self._verifier.statement(statement):
+                reason = "bad-signature"
         if reason is None and header.proposer != header.view % len(self._genesis.voters):
             reason = "not-the-leader"
         if reason is not None:

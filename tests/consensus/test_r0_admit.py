@@ -70,6 +70,7 @@ def test_r0_above_the_window_one_per_sender_and_delta_is_verified() -> None:
         stage.inputs(Tick())
         return stage.device.up.why_drop_statement(N, 0, 50, voter, b"x" * 32)
 
+    stage.device.up.spend_check(50, 2)
     stage.hear(stage.vote(N, 50, 2, b"x" * 32), sender=2)
     assert (why(2), why(3)) == ("above-window", None)
     stage.pass_ms(DELTA_MS)

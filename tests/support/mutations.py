@@ -321,7 +321,7 @@ MUTATIONS = (
     Mutation(
         "the slot of the pool holds also against a proposed block",
         "replica",
-        "        if needed:",
+        "        if views:",
         "        if False:",
         "test_r9_fetch.test_r9_bytes_for_a_block_bypass_the_slot_of_the_pool",
     ),
@@ -335,15 +335,15 @@ MUTATIONS = (
     Mutation(
         "pending without a look at the window",
         "pool",
-        "        if sequences.judge(submission.body, height + 1) is not Verdict.COUNTS:\n            return False\n        body = submission.body\n        self._slots",
-        "        body = submission.body\n        self._slots",
+        "        if sequences.judge(submission.body, height + 1) is not Verdict.COUNTS:\n            return False\n",
+        "",
         "test_directed.test_directed_eternal_pending",
     ),
     Mutation(
         "the bytes of a final block are work",
         "pool",
-        "        if is_final:\n            return\n",
-        "",
+        "        if is_final or slot in",
+        "        if slot in",
         "test_r11_quiesce.test_r11_the_bytes_of_a_final_block_are_none",
     ),
     Mutation(
