@@ -269,6 +269,11 @@ class RolloutLog:
         return plan
 
     @property
+    def state(self) -> str:
+        """How the plan stands; not narrowed by a comparison before."""
+        return self.plan.state
+
+    @property
     def release(self) -> Release:
         release = self.app.release(self.release_id)
         assert release is not None
@@ -425,7 +430,7 @@ class RolloutLog:
     def run_all(self) -> list[tuple[str, ...]]:
         """Roll out to the end; return the members of every stage."""
         stages = []
-        while self.plan.state in ("planned", "active"):
+        while self.state in ("planned", "active"):
             stages.append(self.run_stage())
             assert len(stages) < 100
         return stages

@@ -254,3 +254,65 @@ def test_any_other_json_is_a_clear_error(data: object) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_genesis(json.dumps(data), "g.json")
     assert caught.value.where.startswith("g.json")
+
+
+# ------------------------------------------------------------------------------------------ release keys
+
+
+def with_release(**changes: Any) -> dict[str, Any]:
+    """Return the data of a legal file with 2 of 3 release keys, or with `changes` to that section."""
+    keys = [keypair(f"release-{index}").public.hex() for index in range(3)]
+    return {**plain(), "release": {"k": 2, "keys": keys, **changes}}
+
+
+def test_release_keys_are_read_sorted_and_written_back() -> None:
+    genesis = parse_genesis(json.dumps(with_release()))
+    assert genesis.release is not None
+    assert genesis.release.k == 2
+    assert list(genesis.release.keys) == sorted(genesis.release.keys)
+    again = parse_genesis(genesis.to_json())
+    assert again == genesis
+    assert again.id == genesis.id
+
+
+def test_a_swarm_without_release_keys_keeps_its_id_and_one_with_them_has_another() -> None:
+    assert parse_genesis(json.dumps(plain())).release is None
+    ids = {
+        parse_genesis(json.dumps(data)).id
+        for data in (
+            plain(),
+            with_release(),
+            with_release(k=1),
+            with_release(keys=with_release()["release"]["keys"][:2]),
+        )
+    }
+    assert len(ids) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "words"),
+    [
+        ({"k": 4}, "g.json: release.k", "4 of 3 keys"),
+        ({"k": 0}, "g.json: release.k", "0 of 3 keys"),
+        ({"k": "two"}, "g.json: release.k", "expected a whole number"),
+        ({"keys": []}, "g.json: release.keys", "1 to 16 keys"),
+        ({"k": 1, "keys": ["00" * 32]}, "g.json: release.keys[0]", "not a usable Ed25519 public key"),
+        ({"keys": ["zz"]}, "g.json: release.keys[0]", "hexadecimal"),
+        ({"keys": "all"}, "g.json: release.keys", "expected a list"),
+        (
+            {"keys": [keypair("release-0").public.hex()] * 2},
+            "g.json: release.keys[1]",
+            "the same key as release.keys[0]",
+        ),
+        ({"key": 1}, "g.json: release.key", "unknown key"),
+    ],
+    ids=str,
+)
+def test_bad_release_keys_are_named_by_their_path(changes: dict[str, Any], where: str, words: str) -> None:
+    error = error_of(with_release(**changes))
+    assert error.where == where
+    assert words in error.message
+
+
+def test_a_release_section_that_is_no_object() -> None:
+    assert error_of({**plain(), "release": 2}).where == "g.json: release"

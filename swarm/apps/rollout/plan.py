@@ -138,10 +138,12 @@ def draft_stage(here: Here, plan: Plan) -> Draft | None:
     free = here.budget.u - (plan.spec.reserve or 0)
     waits_for_consent = False
     taken = plan.taken
-    for index in range(plan.step, len(steps)):
+    for index in range(min(plan.step, len(plan.spec.steps)), len(steps)):
         step = steps[index]
         names = candidates(here, plan, step.kind)
-        size = min(_size_of(here, plan, step) - taken, len(names))
+        # The rest is whoever is left, also who became a candidate after its kind was done.
+        rest = index >= len(plan.spec.steps)
+        size = len(names) if rest else min(_size_of(here, plan, step) - taken, len(names))
         taken, before = 0, taken
         if size <= 0:
             continue
