@@ -11,12 +11,21 @@ from typing import Any, Final
 
 __version__: Final = "0.1.0"
 
-__all__ = ["Application", "Behaviour", "__version__", "connect", "run_scenario", "verify_proof"]
+__all__ = [
+    "Application",
+    "Behaviour",
+    "__version__",
+    "connect",
+    "parse_genesis",
+    "run_scenario",
+    "verify_proof",
+]
 
 _HOMES: Final = {
     "Application": "swarm.apps.application:Application",
     "Behaviour": "swarm.behaviours.behaviour:Behaviour",
     "connect": "swarm.agent.client.connect:connect",
+    "parse_genesis": "swarm.wire.genesis:parse_genesis",
     "run_scenario": "swarm.lab.scenario.runner:run_scenario",
     "verify_proof": "swarm.apps.verify:verify_proof",
 }

@@ -17,6 +17,12 @@ from swarm.wire.genesis import Genesis
 _KIND_WORDS: Final = {"P": "proposed two blocks", "N": "notarized two blocks", "F": "finalized two blocks"}
 
 
+_ORDINARY_DROPS: Final = frozenset(
+    {"duplicate", "stale", "above-window", "unwanted-block", "unwanted-envelope"}
+)
+"""What a swarm without any attacker refuses too: copies, late votes, answers that came twice."""
+
+
 class Announcer:
     """Turns events and changes of the connection into lines for people.
 
@@ -82,10 +88,19 @@ class Announcer:
             case events.REJECTED:
                 if data["own"]:
                     self._complain(f"{self._who}: {data['app']} refused an own command: {data['reason']}")
+            case events.DROPPED:
+                self._say_dropped(data["counts"])
             case events.ALARM:
                 self._complain(f"{self._who}: ALARM: {data['what']}")
             case _:
                 pass
+
+    def _say_dropped(self, counts: object) -> None:
+        """Complain of what is never normal; copies and late votes are."""
+        pairs = counts if isinstance(counts, tuple) else ()
+        odd = [f"{reason} {number}" for reason, number in pairs if reason not in _ORDINARY_DROPS]
+        if odd:
+            self._complain(f"{self._who}: refused since the last heartbeat: {', '.join(odd)}")
 
     def _hear(self, device: DeviceId) -> None:
         if device not in self._genesis.voter_ids or device in self._seen:

@@ -7,7 +7,7 @@ from swarm.consensus.pool import Resend
 from swarm.consensus.state import State
 from swarm.primitives.limits import EGRESS_BURST, EGRESS_FRAMES_PER_SECOND
 from swarm.wire.messages import Item, SubmissionItem
-from swarm.wire.statements import Certificate, Kind, SignedStatement
+from swarm.wire.statements import SignedStatement
 
 STANDSTILL_DELTAS = 5
 """T_s = 5Δ: with 3Δ the measured p99 was the same and publishes a commit 25 instead of 22 (model.md section 6)."""
@@ -148,10 +148,3 @@ def own_items(state: State, view: int) -> list[Item]:
     kinds: tuple[dict[int, SignedStatement], ...] = (slots.notarizes, slots.skips, slots.finalizes)
     items.extend(kind[state.me] for kind in kinds if state.me in kind)
     return items
-
-
-def is_superseded(state: State, certificate: Certificate) -> bool:
-    """Answer whether a certificate is of no use to anybody any more: below the finalized view and no FC of it."""
-    if certificate.kind == Kind.FINALIZE:
-        return certificate.number < state.final_view
-    return certificate.number <= state.final_view

@@ -122,7 +122,6 @@ class State:
         self.me = config.my_index
         self.now_ms = now_ms
         self.draft = Draft()
-
         self.views: dict[int, Slots] = {}
         self.cur = 0
         """0 until the first R1."""
@@ -143,8 +142,7 @@ class State:
         self.headers: dict[bytes, Header] = {self.final_hash: genesis}
         self.kept: set[bytes] = set()
         """Hashes whose bytes are durable; only asked for membership, never iterated."""
-        self.too_large: set[bytes] = set()
-        """Known headers whose submissions exceed a block; asked for membership, forgotten with the header."""
+        self.too_large: set[bytes] = set()  # headers whose submissions exceed a block; membership only
         self.pool = Pool()
         self.sequences = Sequences()
 

@@ -6,7 +6,6 @@ from swarm.consensus.evidence import report
 from swarm.consensus.inputs import ProposalIn
 from swarm.consensus.output import Priority, Send
 from swarm.consensus.state import Slots, State
-from swarm.primitives.ids import ZERO_DIGEST
 from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, UNFINALIZED_VIEWS_MAX, VIEW_WINDOW
 from swarm.wire.statements import Certificate, Kind, SignedStatement
 
@@ -263,10 +262,3 @@ def clearing_certificates(state: State, view: int) -> list[Certificate]:
         slots = state.views[number]
         found.extend(c for c in (slots.vc, slots.sc) if c is not None)
     return found
-
-
-def is_wellformed(statement: SignedStatement) -> bool:
-    """Answer whether the statement's fields can be signed at all: K carries zero bytes, the others do not."""
-    if statement.kind == Kind.SKIP:
-        return statement.digest == ZERO_DIGEST
-    return statement.kind in (Kind.PROPOSE, Kind.NOTARIZE, Kind.FINALIZE, Kind.ATTEST)

@@ -77,22 +77,23 @@ class Admission:
     def admit(self, frame: FrameIn) -> list[Admitted]:
         """Return the verified inputs of a frame, in order; everything else is counted and forgotten."""
         if self._genesis.member(frame.sender) is None:
-            self._drop("unknown-sender")
+            self.drop("unknown-sender")
             return []
         try:
             items = decode_frame(frame.payload)
         except DecodeError as error:
-            self._drop(error.reason)
+            self.drop(error.reason)
             return []
         admitted: list[Admitted] = []
         for item in items:
             try:
                 admitted.extend(self._item(frame, item))
             except DecodeError as error:
-                self._drop(error.reason)
+                self.drop(error.reason)
         return admitted
 
-    def _drop(self, reason: str) -> None:
+    def drop(self, reason: str) -> None:
+        """Count something refused, under its reason."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
     def _item(self, frame: FrameIn, item: Item) -> list[Admitted]:
@@ -141,7 +142,7 @@ class Admission:
         try:
             self._verifier.certificate(certificate)
         except DecodeError as error:
-            self._drop(error.reason)
+            self.drop(error.reason)
             return
         self._replica.hears_certificate(certificate)
 
@@ -154,7 +155,7 @@ class Admission:
                 try:
                     self._verifier.certificate(certificate)
                 except DecodeError as error:
-                    self._drop(error.reason)
+                    self.drop(error.reason)
                 else:
                     admitted.append(CertificateIn(certificate, broadcast=scope is Scope.ALL))
             elif certificate is not None:
@@ -176,7 +177,7 @@ class Admission:
         if reason is None and header.proposer != header.view % len(self._genesis.voters):
             reason = "not-the-leader"
         if reason is not None:
-            self._drop(reason)
+            self.drop(reason)
         else:
             admitted.append(ProposalIn(proposal, digest))
         return admitted
@@ -244,7 +245,7 @@ class Admission:
             try:
                 admitted.extend(self._statement(beat.attest))
             except DecodeError as error:
-                self._drop(error.reason)
+                self.drop(error.reason)
         return admitted
 
     def _request(self, envelope: Envelope) -> list[Admitted]:

@@ -9,19 +9,23 @@ from swarm.consensus.replica import Replica
 from swarm.crypto.merkle import Frontier, consistency_path, inclusion_path
 from swarm.device.admission import ClientAsk
 from swarm.device.ledger import Ledger
+from swarm.device.meter import AnswerMeter
 from swarm.device.outbox import Outbox
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
     ANSWER_BLOCKS_MAX,
     CLIENT_WAIT_MS,
     CLIENT_WAITERS_MAX,
+    CLIENT_WAITERS_PER_MEMBER_MAX,
     FRAME_BYTES_MAX,
     HEARTBEAT_MS,
     VOTERS_MAX,
 )
 from swarm.storage.store import Store, StoredBlock
+from swarm.wire.codec import encode
 from swarm.wire.messages import (
     AnswerBusy,
+    Answered,
     AnswerEntries,
     AnswerLeaf,
     AnswerStatus,
@@ -38,6 +42,7 @@ from swarm.wire.messages import (
     Block,
     Blocks,
     Checkpoint,
+    Item,
     Request,
     SubmissionItem,
 )
@@ -70,24 +75,29 @@ class Answers:
         self._waiters: dict[tuple[DeviceId, bytes], _Waiter] = {}
         self.newest: Checkpoint | None = None
         self.peers_heard: dict[DeviceId, int] = {}
+        self._meter = AnswerMeter()
+        self._now_ms = 0
+        self.over_budget = 0
+        """Answers not given because bytes for that member or for all had run out."""
 
     # ------------------------------------------------------------------------------ members
 
-    def serve(self, serve: Serve) -> None:
+    def serve(self, serve: Serve, now_ms: int) -> None:
         """Answer a member's question that the core could not answer from memory."""
+        self._now_ms = now_ms
         match serve.ask:
             case AskBlock(hash=digest):
                 block = self._store.block_by_hash(digest)
                 if block is not None:
-                    self._outbox.put(_wire_block(block), serve.to)
+                    self._give(_wire_block(block), serve.to)
                     certificate = self._certificate_of(block)
                     if certificate is not None:
-                        self._outbox.put(certificate, serve.to)
+                        self._give(certificate, serve.to)
             case AskSubmissions(ids=ids):
                 for digest in ids:
                     submission = self._store.submission(digest)
                     if submission is not None:
-                        self._outbox.put(SubmissionItem(raw=submission.raw), serve.to)
+                        self._give(SubmissionItem(raw=submission.raw), serve.to)
             case AskBlocks(height=height):
                 self._serve_blocks(serve.to, height)
             case _:
@@ -118,12 +128,27 @@ class Answers:
         if best is None:
             return
         count, finality = best
-        self._outbox.put(Blocks(blocks=tuple(blocks[:count]), finality=finality), to)
+        self._give(Blocks(blocks=tuple(blocks[:count]), finality=finality), to)
+
+    def _give(self, item: Item, to: DeviceId) -> None:
+        """Queue an item for one member as far as the bytes for it reach."""
+        if self._meter.spend(to, len(encode(item)), self._now_ms):
+            self._outbox.put(item, to)
+        else:
+            self.over_budget += 1
+
+    def _reply(self, to: DeviceId, request: Request, content: Answered) -> None:
+        """Queue a signed answer as far as the bytes for that client reach."""
+        if self._meter.spend(to, len(encode(content)) + 256, self._now_ms):
+            self._outbox.answer(to, request, content)
+        else:
+            self.over_budget += 1
 
     # ------------------------------------------------------------------------------ light clients
 
     def ask(self, question: ClientAsk, now_ms: int) -> None:
         """Answer a light client, or let it wait for its leaf."""
+        self._now_ms = now_ms
         request = question.request
         match request.ask:
             case AskAwait() as ask:
@@ -134,25 +159,27 @@ class Answers:
             case AskWindow(origin=origin):
                 incarnation, high = self._ledger.sequences.high(origin)
                 content = AnswerWindow(origin, incarnation, high, self._ledger.height)
-                self._outbox.answer(question.sender, request, content)
+                self._reply(question.sender, request, content)
             case AskStatus():
-                self._outbox.answer(question.sender, request, self._status(now_ms))
+                self._reply(question.sender, request, self._status(now_ms))
             case _:
                 pass
 
     def wake(self, now_ms: int) -> None:
         """Ask again for everybody who waits; call when the log or the newest checkpoint grew."""
+        self._now_ms = now_ms
         for key, waiter in list(self._waiters.items()):
             if waiter.until_ms < now_ms or self._try_await(waiter.sender, waiter.request, waiter.ask):
                 del self._waiters[key]
 
     def _wait(self, sender: DeviceId, request: Request, ask: AskAwait, now_ms: int) -> None:
         key = (sender, ask.key)
-        if key not in self._waiters and len(self._waiters) >= CLIENT_WAITERS_MAX:
+        if key not in self._waiters:
             for old in [k for k, w in self._waiters.items() if w.until_ms < now_ms]:
                 del self._waiters[old]
-            if len(self._waiters) >= CLIENT_WAITERS_MAX:
-                self._outbox.answer(sender, request, AnswerBusy())
+            own = sum(holder == sender for holder, _ in self._waiters)
+            if own >= CLIENT_WAITERS_PER_MEMBER_MAX or len(self._waiters) >= CLIENT_WAITERS_MAX:
+                self._reply(sender, request, AnswerBusy())
                 return
         self._waiters[key] = _Waiter(sender, request, ask, now_ms + CLIENT_WAIT_MS)
 
@@ -166,7 +193,7 @@ class Answers:
         if position is None:
             newest = self.newest
             if ask.expiry and newest is not None and newest.height > ask.expiry:
-                self._outbox.answer(sender, request, AnswerUnknown(ask.key, newest))
+                self._reply(sender, request, AnswerUnknown(ask.key, newest))
                 return True
             return False
         checkpoint = self._store.checkpoint_covering(position + 1)
@@ -175,14 +202,14 @@ class Answers:
             return False
         path = tuple(inclusion_path(position, checkpoint.log_size, self._store.node))
         kind = AnswerSuperseded if superseded else AnswerLeaf
-        self._outbox.answer(sender, request, kind(ask.key, position, leaf, path, checkpoint))
+        self._reply(sender, request, kind(ask.key, position, leaf, path, checkpoint))
         return True
 
     def _entries(self, sender: DeviceId, request: Request, ask: AskEntries) -> None:
         """Send leaves up to the newest checkpoint; `rest` is the consistency path from their end to it."""
         checkpoint = self.newest
         if checkpoint is None or ask.position > checkpoint.log_size:
-            self._outbox.answer(sender, request, AnswerBusy())
+            self._reply(sender, request, AnswerBusy())
             return
         leaves: list[bytes] = []
         room = _ROOM_BYTES
@@ -204,7 +231,7 @@ class Answers:
             rest=tuple(rest),
             checkpoint=checkpoint,
         )
-        self._outbox.answer(sender, request, content)
+        self._reply(sender, request, content)
 
     def _status(self, now_ms: int) -> AnswerStatus:
         state = self._replica.state

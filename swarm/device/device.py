@@ -48,7 +48,13 @@ from swarm.device.turn import (
 from swarm.device.verifier import Verifier
 from swarm.primitives.errors import InvariantError, check
 from swarm.primitives.ids import DeviceId
-from swarm.primitives.limits import HEARTBEAT_MS, QUERIES_PER_TURN_MAX, TURN_ROUNDS_MAX
+from swarm.primitives.limits import (
+    HEARTBEAT_MS,
+    OUTCOMES_TOLD_AGAIN,
+    QUERIES_PER_TURN_MAX,
+    QUESTIONS_PER_MEMBER_MAX,
+    TURN_ROUNDS_MAX,
+)
 from swarm.storage.store import Batch, Finality, Store, StoredBlock
 from swarm.wire.certificates import Verify
 from swarm.wire.genesis import Genesis
@@ -145,14 +151,16 @@ class Device:
         self._own = OwnCommands(config.me, self._guard, restored.own_submissions, now_ms)
         self._asked: dict[bytes, None] = {}
         self._beat_at_ms = now_ms
-        self._first_actions: list[Action] = [TellOutcome(o) for o in replayed.outcomes[-16:]]
+        self._first_actions: list[Action] = [TellOutcome(o) for o in replayed.outcomes[-OUTCOMES_TOLD_AGAIN:]]
         self._is_voter = voter is not None
         self._first = True
+        self._told_drops: dict[str, int] = {}
 
     @property
     def dropped(self) -> dict[str, int]:
         """Items refused at the door since the start, by reason."""
-        return self._admission.dropped
+        over = self._answers.over_budget
+        return {**self._admission.dropped, **({"answer-over-budget": over} if over else {})}
 
     @property
     def outstanding(self) -> int:
@@ -227,13 +235,16 @@ class Device:
                     self._hear(admitted, work)
                     if not isinstance(admitted, ClientAsk):
                         self.replica.absorb(admitted, work.now_ms)
-                    elif len(work.questions) < QUERIES_PER_TURN_MAX:
-                        work.questions.append(admitted)
+                    else:
+                        self._question(admitted, work)
             case Submit(app=app, command=command, tag=tag):
-                if not self._own.put(app, command, tag):
+                refused = self._own.why_refused(app, command)
+                if refused is not None:
+                    work.event(events.REFUSED, tag=tag, reason=refused)
+                elif not self._own.put(app, command, tag):
                     work.event(events.BUSY, tag=tag)
             case BallotReady(decision=decision, ballot=ballot):
-                self._own.put(_DECISIONS, cast_command(decision, ballot), 0)
+                self._own.put(_DECISIONS, cast_command(decision, ballot), 0, reserved=True)
 
     def _hear(self, admitted: Admitted, work: _Work) -> None:
         """Note whose own, verified word this was; a topic's sender, a relayed certificate or a body says nothing."""
@@ -248,10 +259,17 @@ class Device:
             work.event(events.HEARD, device=peer)
         self._answers.peers_heard[peer] = work.now_ms
 
+    def _question(self, question: ClientAsk, work: _Work) -> None:
+        own = sum(other.sender == question.sender for other in work.questions)
+        if own >= QUESTIONS_PER_MEMBER_MAX or len(work.questions) >= QUERIES_PER_TURN_MAX:
+            self._admission.drop("question-over-share")
+            return
+        work.questions.append(question)
+
     def _time(self, work: _Work) -> None:
         if self._is_voter:
             for decision in self._deadlines.take_due(work.now_ms):
-                self._own.put(_DECISIONS, deadline_command(decision), 0)
+                self._own.put(_DECISIONS, deadline_command(decision), 0, reserved=True)
 
     def _run(self, work: _Work) -> None:
         """Absorb, sign and apply until the core wants nothing more."""
@@ -377,21 +395,39 @@ class Device:
 
     def _after_commit(self, work: _Work) -> None:
         """Everything below may leave now: the turn is durable."""
+        served: dict[DeviceId, int] = {}
         for output in work.outputs:
             for send in output.sends:
                 self._outbox.put(send.item, send.to)
             for ask in output.asks:
                 self._outbox.ask(ask.to, ask.ask)
             for serve in output.serves:
-                self._answers.serve(serve)
+                served[serve.to] = served.get(serve.to, 0) + 1
+                if served[serve.to] > QUESTIONS_PER_MEMBER_MAX:
+                    self._admission.drop("question-over-share")
+                else:
+                    self._answers.serve(serve, work.now_ms)
         for question in work.questions:
             self._answers.ask(question, work.now_ms)
         if work.applied or work.batch.checkpoints:
             self._answers.wake(work.now_ms)
         if work.now_ms >= self._beat_at_ms:
             self._beat(work.now_ms)
+            self._report_drops(work)
         times = [work.wake_at_ms, self._deadlines.next_due_ms() if self._is_voter else None, self._beat_at_ms]
         work.wake_at_ms = min(t for t in times if t is not None)
+
+    def _report_drops(self, work: _Work) -> None:
+        """Say at each heartbeat what was refused since the last, so that a counter is seen without a debugger."""
+        counts = {**self.dropped}
+        fresh = tuple(
+            (reason, count - self._told_drops.get(reason, 0))
+            for reason, count in sorted(counts.items())
+            if count > self._told_drops.get(reason, 0)
+        )
+        self._told_drops = counts
+        if fresh:
+            work.event(events.DROPPED, counts=fresh)
 
     def _beat(self, now_ms: int) -> None:
         state = self.replica.state

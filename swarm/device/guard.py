@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import sign
-from swarm.primitives.errors import InvariantError, check
+from swarm.primitives.errors import DecodeError, InvariantError, check
 from swarm.primitives.ids import ZERO_DIGEST
 from swarm.storage.store import Batch, OwnRecord
 from swarm.wire.codec import encode
-from swarm.wire.messages import Command, Submission, SubmissionBody, seal_submission
+from swarm.wire.messages import Command, Submission, SubmissionBody, decode_submission, seal_submission
 from swarm.wire.statements import (
     STATEMENT_KINDS,
     Kind,
@@ -125,6 +125,10 @@ class Guard:
         signed = encode(body)
         signature = sign(self._keypair, envelope_bytes(self._swarm_id, Kind.SUBMISSION, signed))
         submission = seal_submission(body, signed, signature)
+        try:
+            decode_submission(submission.raw)
+        except DecodeError as error:
+            raise InvariantError(f"guard: a submission that nobody could read: {error}") from None
         self._sequence = body.sequence
         batch.records.append(
             OwnRecord(Kind.SUBMISSION, self._epoch, body.sequence, submission.id, signature),

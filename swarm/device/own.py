@@ -10,8 +10,9 @@ from swarm.apps.decisions.commands import Cast, decode_command
 from swarm.consensus.inputs import SubmissionIn
 from swarm.device.guard import Guard
 from swarm.primitives.errors import DecodeError
-from swarm.primitives.ids import DeviceId
+from swarm.primitives.ids import DeviceId, is_name
 from swarm.primitives.limits import (
+    COMMAND_BYTES_MAX,
     COMMANDS_WAITING_MAX,
     OUTSTANDING_MAX,
     SUBMISSION_BYTES_MAX,
@@ -56,12 +57,23 @@ class OwnCommands:
         """Submissions signed and not in the log yet."""
         return len(self._sent)
 
-    def put(self, app: str, body: bytes, tag: int) -> bool:
-        """Queue a command; False when too many wait already (`busy`)."""
-        if len(self._waiting) >= COMMANDS_WAITING_MAX:
+    def put(self, app: str, body: bytes, tag: int, *, reserved: bool = False) -> bool:
+        """Queue a command; False when too many wait already (`busy`).
+
+        `reserved` ones, ballots and deadlines, are bounded by the open decisions and always have room.
+        """
+        if len(self._waiting) >= COMMANDS_WAITING_MAX and not reserved:
             return False
         self._waiting.append((Command(app=app, body=body), tag))
         return True
+
+    def why_refused(self, app: str, body: bytes) -> str | None:
+        """Say why a command can never be put on the log, None if it can: every peer would drop its submission."""
+        if not is_name(app):
+            return f"{app!r} is no name of an application"
+        if len(body) > COMMAND_BYTES_MAX:
+            return f"a command has at most {COMMAND_BYTES_MAX} bytes, {len(body)} given"
+        return None
 
     def can_sign(self) -> bool:
         """Answer whether a waiting command could be signed now: fewer than 1,024 are outstanding."""

@@ -147,11 +147,11 @@ POOL_PER_ORIGIN_MAX: Final = SEQUENCE_WINDOW
 POOL_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of the pool: a Pi Zero 2 W has 512 MB in all."""
 
+POOL_BYTES_PER_ORIGIN_MAX: Final = POOL_BYTES_MAX // 8
+"""Bytes of one origin's pending submissions: 1,024 of 64 KiB each would be twice the pool."""
+
 FETCHES_MAX: Final = 256
 """Outstanding fetches; more are asked for when these are answered."""
-
-FETCH_ATTEMPTS_PER_SECOND: Final = 50
-"""Requests a device sends at most per second (R9)."""
 
 ANSWER_BLOCKS_MAX: Final = 64
 """Blocks in one answer; FRAME_BYTES_MAX usually ends it earlier."""
@@ -242,3 +242,21 @@ CLIENT_EXPIRY_HEIGHTS: Final = 4096
 
 CLIENT_ENTRIES_MAX: Final = 1024
 """Entries of the log in one answer to a light client; FRAME_BYTES_MAX usually ends it earlier."""
+
+ANSWER_BYTES_PER_MEMBER_BURST: Final = 2 * 1024 * 1024
+"""What one member may be answered at once: eight full frames, enough for the start of a catch-up."""
+
+ANSWER_BYTES_PER_MEMBER_PER_SECOND: Final = 1024 * 1024
+"""And in the long run; a log of 15 MB is fetched in a quarter of a minute from one peer."""
+
+ANSWER_BYTES_BURST: Final = 8 * 1024 * 1024
+"""What all members together may be answered at once."""
+
+ANSWER_BYTES_PER_SECOND: Final = 4 * 1024 * 1024
+"""And in the long run: a Pi's 100 Mbit/s link keeps two thirds for votes and submissions."""
+
+QUESTIONS_PER_MEMBER_MAX: Final = 16
+"""Questions of one member answered in one turn; the rest is dropped and counted, it asks again."""
+
+CLIENT_WAITERS_PER_MEMBER_MAX: Final = 64
+"""Waiting places of one member, so that one cannot take all of them."""

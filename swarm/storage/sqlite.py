@@ -125,6 +125,8 @@ class SqliteStore(SqliteReader):
             if connection is not None:
                 connection.close()
             self._lock.close()
+            if isinstance(error, StoreError) and str(self.path) not in error.message:
+                raise type(error)(f"{self.path}: {error.message}", hint=error.hint) from error
             if isinstance(error, sqlite3.Error | OSError):
                 raise StoreError(
                     f"cannot open {self.path}: {error}", hint="check its folder and disk"

@@ -33,6 +33,10 @@ PLANTS = [
     ("pure", "apps/decisions/planted.py", "import numpy as np", "swarm.apps.decisions.planted -> numpy"),
     ("lab", "agent/planted.py", "from swarm.lab import sim", "swarm.agent.planted"),
     ("lab", "behaviours/planted.py", "import swarm.lab.sim", "swarm.behaviours.planted"),
+    ("simulated-device", "install/planted.py", "import firmware_sim.flash", "swarm.install.planted"),
+    ("simulated-device", "cli/planted.py", "from firmware_sim import board", "swarm.cli.planted"),
+    ("device-alone", "../firmware_sim/planted.py", "import swarm.crypto", "firmware_sim.planted"),
+    ("device-alone", "../firmware_sim/planted.py", "from swarm import connect", "firmware_sim.planted"),
     ("broker-behind-port", "agent/planted.py", "import aiomqtt", "swarm.agent.planted -> aiomqtt"),
     ("broker-behind-port", "device/planted.py", "import iotcore", "swarm.device.planted -> iotcore"),
     ("public-names", "device/planted.py", "from swarm import connect", "swarm.device.planted -> swarm"),
@@ -41,7 +45,7 @@ PLANTS = [
 
 
 def lint(tree: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run import-linter on the `swarm` package in `tree`, in a process of its own: it imports by path."""
+    """Run import-linter on the packages in `tree`, in a process of its own: it imports by path."""
     return subprocess.run(
         [sys.executable, "-c", LINT, "--no-cache", "--no-logo", *options],
         cwd=tree,
@@ -54,9 +58,10 @@ def lint(tree: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Copy the package and its contracts, to plant something in."""
+    """Copy the packages and their contracts, to plant something in."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.copytree(ROOT / "swarm", tmp_path / "swarm", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("swarm", "firmware_sim"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
@@ -98,7 +103,15 @@ def test_a_detour_over_a_lower_floor_is_found(tree: Path) -> None:
 
 # ----------------------------------------------------------------------------- the public names
 
-PUBLIC = {"Application", "Behaviour", "__version__", "connect", "run_scenario", "verify_proof"}
+PUBLIC = {
+    "Application",
+    "Behaviour",
+    "__version__",
+    "connect",
+    "parse_genesis",
+    "run_scenario",
+    "verify_proof",
+}
 
 
 def test_import_swarm_loads_no_floor() -> None:

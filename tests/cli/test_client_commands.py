@@ -60,10 +60,20 @@ def test_decide_writes_json_and_words_apart(up: RunningSwarm) -> None:
     assert done.err.startswith("decision ")
 
 
-def test_a_refused_decision_is_exit_1_with_the_reason(up: RunningSwarm) -> None:
-    done = swarm("decide", "temperature", "--rule", "guess", "--as", up.operator)
-    assert done.code == 1
-    assert "was rejected: unknown rule guess" in done.err
+def test_a_question_that_every_device_would_refuse_is_bad_input(up: RunningSwarm) -> None:
+    """Exit 2 before anything is signed: the log keeps no junk."""
+    cases = (
+        (("--rule", "guess"), "rule: unknown rule guess"),
+        (("--rule", "plurality", "--options", "a,b"), "rule: rule plurality is not supported yet"),
+        (("--rule", "majority", "--options", "a"), "rule: a decision has at least 2 options"),
+        (("--rule", "majority", "--options", "a,a"), "rule: an option is listed twice"),
+        (("--rule", "median", "--options", "a,b"), "rule: rule median is for numbers"),
+        (("--rule", "median", "--deadline", "0s"), "deadline"),
+    )
+    for words, message in cases:
+        done = swarm("decide", "temperature", *words, "--as", up.operator)
+        assert done.code == 2, (words, done.err)
+        assert message in done.err
 
 
 def test_submit_takes_text_and_files(up: RunningSwarm, tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_nothing_else_in_the_package_signs_statements_or_submissions() -> None:
         "swarm/device/guard.py",
         "swarm/device/outbox.py",  # requests, answers, heartbeats: claims, never votes
         "swarm/agent/presence.py",  # a hint on the status topic
+        "swarm/apps/rollout/manifest.py",  # release keys, which are no device's
         "swarm/lab/bench/bare_loop.py",  # a benchmark without a protocol
         "swarm/lab/bench/primitives.py",  # measures what a signature costs
     }

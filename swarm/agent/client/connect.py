@@ -43,8 +43,9 @@ from swarm.agent.client.turn import (
 )
 from swarm.agent.config import OperatorConfig
 from swarm.agent.threads import WorkerThread
+from swarm.apps.application import Rejected
 from swarm.apps.decisions.commands import Group, open_command
-from swarm.apps.decisions.rules import Outcome
+from swarm.apps.decisions.rules import Outcome, check_question
 from swarm.apps.verify import DECISIONS_APP, Entry
 from swarm.crypto.signing import verify
 from swarm.device.turn import FrameIn
@@ -296,13 +297,23 @@ class Client:
             strangers = [id for id in eligible if self._genesis.member(id) is None]
             if strangers:
                 raise ConfigError(f"{strangers[0]!r} is no member of the swarm", where="eligible")
+        try:
+            check_question(rule, options=options, scale=scale)
+        except Rejected as refusal:
+            # What every device would refuse needs no place on the log.
+            raise ConfigError(refusal.reason, where="rule") from None
+        deadline_ms = parse_duration_ms(deadline, "deadline") if isinstance(deadline, str) else 0
+        if deadline_ms < 1:
+            raise ConfigError(
+                f"{deadline!r} is no duration above 0", where="deadline", hint="such as 5s or 250ms"
+            )
         return open_command(
             subject=subject,
             rule=rule,
             options=options,
             scale=scale,
             eligible=eligible,
-            deadline_ms=max(1, parse_duration_ms(deadline, "deadline")),
+            deadline_ms=deadline_ms,
         )
 
     # ------------------------------------------------------------------------------ running

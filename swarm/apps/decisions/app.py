@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from swarm.apps.decisions.commands import (
     OpenState,
     decode_command,
 )
-from swarm.apps.decisions.rules import DecisionView, check_rule, decide, decision_id, default_minimum
+from swarm.apps.decisions.rules import DecisionView, check_question, decide, decision_id, default_minimum
 from swarm.primitives.errors import DecodeError
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
@@ -28,9 +28,6 @@ from swarm.primitives.limits import (
     DECISIONS_OPEN_PER_ORIGIN_MAX,
 )
 from swarm.wire.codec import encode
-
-OPTIONS_MIN: Final = 2
-"""A choice of one is no decision."""
 
 
 class _OpenDecision:
@@ -76,14 +73,7 @@ class Decisions:
                 return self._apply_deadline(context, command)
 
     def _apply_open(self, context: Context, command: Open) -> tuple[Event, ...]:
-        if command.options:
-            if len(command.options) < OPTIONS_MIN:
-                raise Rejected(f"a decision has at least {OPTIONS_MIN} options")
-            if len(set(command.options)) != len(command.options):
-                raise Rejected("an option is listed twice")
-            if command.scale:
-                raise Rejected("a decision has options or a scale, not both")
-        check_rule(command.rule, options=len(command.options))
+        check_question(command.rule, options=command.options, scale=command.scale)
         eligible = _eligible(context, command)
         if command.minimum > len(eligible):
             raise Rejected(f"at least {command.minimum} ballots asked for, {len(eligible)} are eligible")

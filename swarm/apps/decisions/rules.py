@@ -14,7 +14,7 @@ import msgspec
 from swarm.apps.application import Rejected
 from swarm.apps.decisions.margin import majority_margin, median_margin
 from swarm.crypto.digest import sha256
-from swarm.primitives.ids import DeviceId, short
+from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
     DEADLINE_MS_MAX,
     DECISION_ELIGIBLE_MAX,
@@ -163,6 +163,9 @@ def _median(ballots: Sequence[int], _options: int) -> Result:
 Rule = Callable[[Sequence[int], int], Result]
 """Takes at least one counted ballot and the number of options (0 for numbers)."""
 
+OPTIONS_MIN: Final = 2
+"""Of one option nothing can be decided."""
+
 OPTION_RULES: Final[Mapping[str, Rule]] = MappingProxyType({"majority": _majority})
 NUMBER_RULES: Final[Mapping[str, Rule]] = MappingProxyType({"median": _median})
 PLANNED_RULES: Final = ("supermajority", "plurality", "approval", "unanimity", "trimmed-mean")
@@ -179,6 +182,18 @@ def check_rule(rule: str, *, options: int) -> None:
     if rule in other:
         raise Rejected(f"rule {rule} is for {'numbers' if options else 'options'}")
     raise Rejected(f"unknown rule {rule}")
+
+
+def check_question(rule: str, *, options: Sequence[str], scale: int) -> None:
+    """Raise `Rejected` unless a decision with this rule, these option names and this scale can be asked."""
+    if options:
+        if len(options) < OPTIONS_MIN:
+            raise Rejected(f"a decision has at least {OPTIONS_MIN} options")
+        if len(set(options)) != len(options):
+            raise Rejected("an option is listed twice")
+        if scale:
+            raise Rejected("a decision has options or a scale, not both")
+    check_rule(rule, options=len(options))
 
 
 def default_minimum(eligible: int) -> int:
@@ -211,8 +226,3 @@ def decide(view: DecisionView, closed_height: int) -> Outcome:
         opened_by=view.opened_by,
         closed_height=closed_height,
     )
-
-
-def decision_name(decision: bytes) -> str:
-    """Return a short name of a decision for messages."""
-    return f"decision {short(decision)}"

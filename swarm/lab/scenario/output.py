@@ -22,6 +22,9 @@ class OutputFolder:
         try:
             for part in ("proofs", "trace"):
                 (path / part).mkdir(parents=True, exist_ok=True)
+            # What an earlier run left would lie beside another swarm's genesis.
+            for old in [path / "result.json", path / "genesis.json", *(path / "proofs").glob("*.proof")]:
+                old.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from None
         self._trace = (path / "trace" / "events.jsonl").open("w", encoding="utf-8")

@@ -9,6 +9,7 @@ from swarm.lab.scenario.parse import load_scenario
 from swarm.lab.scenario.progress import OnProgress, ignore_progress
 from swarm.lab.scenario.result import Result
 from swarm.lab.scenario.schema import Engine, Scenario, check_engine
+from swarm.lab.scenario.senses import check_behaviours
 from swarm.primitives.settings import parse_duration_ms
 from swarm.primitives.version import VERSION
 
@@ -43,6 +44,7 @@ def run_loaded(
 ) -> Result:
     """Run a checked scenario; the output folder is made only when the engine can perform all of it."""
     check_engine(scenario, engine)
+    check_behaviours(scenario, engine)
     output = None if out is None else OutputFolder(out)
     try:
         if engine == "sim":
