@@ -151,7 +151,7 @@ def _task(here: Here, plan: Plan, device: Device, stage: int, target: bytes, way
 
 def _go_of(here: Here, plan: Plan, id: DeviceId) -> GoDuty | None:
     draft = waits_for_go(here, plan)
-    if draft is None:
+    if draft is None or draft.blocked:
         return None
     again = id in plan.gos
     # Where all goes of a quorum stand in the block of the first, there is no draw before the next block: go again.

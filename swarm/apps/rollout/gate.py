@@ -52,7 +52,7 @@ def apply_go(here: Here, go: Go) -> None:
     if plan is None or go.generation != plan.generation or go.stage != len(plan.stages):
         return
     draft = waits_for_go(here, plan)
-    if draft is None:
+    if draft is None or draft.blocked:
         return
     if here.is_operator:
         note(plan.asked_go, here.origin)

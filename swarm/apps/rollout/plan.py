@@ -27,6 +27,8 @@ class Draft(NamedTuple):
     taken: int
     """Devices that earlier stages of that step have taken."""
     size: int
+    blocked: bool = False
+    """No go opens it yet: too few voters are confirmed to end the hold-back. Its deadline runs."""
 
 
 def runs(device: Device, release: Release) -> bool:
@@ -151,7 +153,8 @@ def draft_stage(here: Here, plan: Plan) -> Draft | None:
             return Draft("observers", index, before, min(size, _observers_at_once(here, plan)))
         room = here.budget.n - (plan.spec.hold_back or 0) - len(moved(here, plan))
         if not plan.released and room <= 0:
-            return Draft("release", index, before, 0)
+            enough = confirmed_voters(here, plan) >= here.budget.n - (plan.spec.hold_back or 0)
+            return Draft("release", index, before, 0, blocked=not enough)
         if free <= 0:
             waits_for_consent = True
             continue

@@ -262,6 +262,23 @@ def test_w8_hold_back_keeps_a_quorum_on_the_old_image_until_it_is_released() -> 
     assert len(log.run_stage()) == 2
 
 
+def test_w8_the_hold_back_ends_only_when_enough_are_confirmed() -> None:
+    log = RolloutLog(7, reserve=0)
+    log.planned(reserve=0)
+    log.go()
+    first, second = log.members()
+    permit = log.permit(first)
+    log.update(second)
+    log.late()
+    log.resume()
+    assert log.go() == (), "one of the two that may move holds a permit and is not confirmed"
+    assert log.duties("dev-0").gos == ()
+    assert log.duties("dev-0").lates != (), "but it cannot wait for ever"
+    log.report(first, "reverted", permit=permit)
+    log.run_stage()
+    assert log.duties("dev-0").gos[0].kind == "release"
+
+
 def test_w8_an_armed_voter_dropped_by_a_resume_still_holds_nothing_back() -> None:
     log = RolloutLog(4)
     log.planned(hold_back=2)
