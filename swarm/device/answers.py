@@ -89,15 +89,15 @@ class Answers:
             case AskBlock(hash=digest):
                 block = self._store.block_by_hash(digest)
                 if block is not None:
-                    self._give(_wire_block(block), serve.to)
+                    self.give(_wire_block(block), serve.to, now_ms)
                     certificate = self._certificate_of(block)
                     if certificate is not None:
-                        self._give(certificate, serve.to)
+                        self.give(certificate, serve.to, now_ms)
             case AskSubmissions(ids=ids):
                 for digest in ids:
                     submission = self._store.submission(digest)
                     if submission is not None:
-                        self._give(SubmissionItem(raw=submission.raw), serve.to)
+                        self.give(SubmissionItem(raw=submission.raw), serve.to, now_ms)
             case AskBlocks(height=height):
                 self._serve_blocks(serve.to, height)
             case _:
@@ -112,8 +112,8 @@ class Answers:
         """Send consecutive blocks up to the last stored FC that fits, and that FC."""
         blocks: list[Block] = []
         best: tuple[int, Certificate] | None = None
-        room = _ROOM_BYTES
-        while len(blocks) < ANSWER_BLOCKS_MAX:
+        room = self._room(to)
+        while room > 0 and len(blocks) < ANSWER_BLOCKS_MAX:
             stored = self._store.block_at(height + len(blocks))
             if stored is None:
                 break
@@ -128,21 +128,32 @@ class Answers:
         if best is None:
             return
         count, finality = best
-        self._give(Blocks(blocks=tuple(blocks[:count]), finality=finality), to)
+        self.give(Blocks(blocks=tuple(blocks[:count]), finality=finality), to, self._now_ms)
 
-    def _give(self, item: Item, to: DeviceId) -> None:
-        """Queue an item for one member as far as the bytes for it reach."""
-        if self._meter.spend(to, len(encode(item)), self._now_ms):
+    def give(self, item: Item, to: DeviceId, now_ms: int) -> None:
+        """Queue an item that a member asked for, from the store or the core's memory, as far as its bytes reach."""
+        if self._meter.spend(to, len(encode(item)), now_ms):
             self._outbox.put(item, to)
         else:
             self.over_budget += 1
 
-    def _reply(self, to: DeviceId, request: Request, content: Answered) -> None:
-        """Queue a signed answer as far as the bytes for that client reach."""
+    def _reply(self, to: DeviceId, request: Request, content: Answered) -> bool:
+        """Queue a signed answer as far as the bytes for that client reach; False when they do not."""
         if self._meter.spend(to, len(encode(content)) + 256, self._now_ms):
             self._outbox.answer(to, request, content)
-        else:
+            return True
+        self.over_budget += 1
+        return False
+
+    def _room(self, to: DeviceId) -> int:
+        """Return the bytes that blocks or leaves of one answer may take now, 0 (and counted) when there are too few.
+
+        A large answer shrinks to what is left for the member: nothing is read from the store only to be thrown away.
+        """
+        room = min(_ROOM_BYTES, self._meter.left(to, self._now_ms) - (FRAME_BYTES_MAX - _ROOM_BYTES))
+        if room <= 0:
             self.over_budget += 1
+        return max(0, room)
 
     # ------------------------------------------------------------------------------ light clients
 
@@ -184,6 +195,7 @@ class Answers:
         self._waiters[key] = _Waiter(sender, request, ask, now_ms + CLIENT_WAIT_MS)
 
     def _try_await(self, sender: DeviceId, request: Request, ask: AskAwait) -> bool:
+        """Answer if there is something to say; False when not yet, or when the client's bytes are spent for now."""
         position = self._store.find(ask.key)
         superseded = False
         if position is None and ask.sequence:
@@ -193,8 +205,7 @@ class Answers:
         if position is None:
             newest = self.newest
             if ask.expiry and newest is not None and newest.height > ask.expiry:
-                self._reply(sender, request, AnswerUnknown(ask.key, newest))
-                return True
+                return self._reply(sender, request, AnswerUnknown(ask.key, newest))
             return False
         checkpoint = self._store.checkpoint_covering(position + 1)
         leaf = self._store.leaf(position)
@@ -202,8 +213,7 @@ class Answers:
             return False
         path = tuple(inclusion_path(position, checkpoint.log_size, self._store.node))
         kind = AnswerSuperseded if superseded else AnswerLeaf
-        self._reply(sender, request, kind(ask.key, position, leaf, path, checkpoint))
-        return True
+        return self._reply(sender, request, kind(ask.key, position, leaf, path, checkpoint))
 
     def _entries(self, sender: DeviceId, request: Request, ask: AskEntries) -> None:
         """Send leaves up to the newest checkpoint; `rest` is the consistency path from their end to it."""
@@ -212,7 +222,9 @@ class Answers:
             self._reply(sender, request, AnswerBusy())
             return
         leaves: list[bytes] = []
-        room = _ROOM_BYTES
+        room = self._room(sender)
+        if not room:
+            return
         position = ask.position
         while len(leaves) < ask.count and position < checkpoint.log_size:
             leaf = self._store.leaf(position)

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 from swarm.apps.decisions.rules import DecisionView
 
+_AGAIN_MS = 1_000
+"""After which a deadline that found no room among the own commands is due again."""
+
 
 class Deadlines:
     """Timers by decision id; bounded by the number of open decisions."""
@@ -36,6 +39,11 @@ class Deadlines:
             del self._due_ms[id]
             self._said[id] = None
         return due
+
+    def say_again(self, id: bytes, now_ms: int) -> None:
+        """Let the deadline be due once more in a moment: it could not be said."""
+        if self._said.pop(id, ()) is None:
+            self._due_ms[id] = now_ms + _AGAIN_MS
 
     def next_due_ms(self) -> int | None:
         """Return when the next timer fires."""

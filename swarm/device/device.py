@@ -20,7 +20,7 @@ from swarm.consensus.inputs import (
     StatementIn,
     Tick,
 )
-from swarm.consensus.output import Output, Wanted
+from swarm.consensus.output import Output, Priority, Wanted
 from swarm.consensus.replica import Replica
 from swarm.consensus.state import Config
 from swarm.crypto.keys import KeyPair
@@ -31,6 +31,7 @@ from swarm.device.counters import Counter
 from swarm.device.deadlines import Deadlines
 from swarm.device.guard import Guard
 from swarm.device.ledger import Happened, Ledger
+from swarm.device.meter import Questions
 from swarm.device.outbox import Outbox
 from swarm.device.own import OwnCommands
 from swarm.device.recovery import finalized_view, recovered_core
@@ -51,7 +52,6 @@ from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
     HEARTBEAT_MS,
     OUTCOMES_TOLD_AGAIN,
-    QUERIES_PER_TURN_MAX,
     QUESTIONS_PER_MEMBER_MAX,
     TURN_ROUNDS_MAX,
 )
@@ -62,6 +62,7 @@ from swarm.wire.messages import Heartbeat, Proposal
 from swarm.wire.statements import Kind
 
 _DECISIONS = "decisions"
+_OVER_SHARE = "question-over-share"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class _Work:
     batch: Batch = field(default_factory=Batch)
     events: list[DeviceEvent] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
-    questions: list[ClientAsk] = field(default_factory=list)
+    questions: Questions = field(default_factory=Questions)
     outputs: list[Output] = field(default_factory=list)
     applied: bool = False
     wake_at_ms: int | None = None
@@ -235,8 +236,8 @@ class Device:
                     self._hear(admitted, work)
                     if not isinstance(admitted, ClientAsk):
                         self.replica.absorb(admitted, work.now_ms)
-                    else:
-                        self._question(admitted, work)
+                    elif not work.questions.put(admitted):
+                        self._admission.drop(_OVER_SHARE)
             case Submit(app=app, command=command, tag=tag):
                 refused = self._own.why_refused(app, command)
                 if refused is not None:
@@ -244,7 +245,8 @@ class Device:
                 elif not self._own.put(app, command, tag):
                     work.event(events.BUSY, tag=tag)
             case BallotReady(decision=decision, ballot=ballot):
-                self._own.put(_DECISIONS, cast_command(decision, ballot), 0, reserved=True)
+                if not self._own.put(_DECISIONS, cast_command(decision, ballot), 0, reserved=True):
+                    self._asked.pop(decision, None)
 
     def _hear(self, admitted: Admitted, work: _Work) -> None:
         """Note whose own, verified word this was; a topic's sender, a relayed certificate or a body says nothing."""
@@ -259,17 +261,11 @@ class Device:
             work.event(events.HEARD, device=peer)
         self._answers.peers_heard[peer] = work.now_ms
 
-    def _question(self, question: ClientAsk, work: _Work) -> None:
-        own = sum(other.sender == question.sender for other in work.questions)
-        if own >= QUESTIONS_PER_MEMBER_MAX or len(work.questions) >= QUERIES_PER_TURN_MAX:
-            self._admission.drop("question-over-share")
-            return
-        work.questions.append(question)
-
     def _time(self, work: _Work) -> None:
         if self._is_voter:
             for decision in self._deadlines.take_due(work.now_ms):
-                self._own.put(_DECISIONS, deadline_command(decision), 0, reserved=True)
+                if not self._own.put(_DECISIONS, deadline_command(decision), 0, reserved=True):
+                    self._deadlines.say_again(decision, work.now_ms)
 
     def _run(self, work: _Work) -> None:
         """Absorb, sign and apply until the core wants nothing more."""
@@ -398,17 +394,23 @@ class Device:
         served: dict[DeviceId, int] = {}
         for output in work.outputs:
             for send in output.sends:
-                self._outbox.put(send.item, send.to)
+                if send.to is not None and send.priority is Priority.ANSWER:
+                    self._answers.give(send.item, send.to, work.now_ms)
+                else:
+                    self._outbox.put(send.item, send.to)
             for ask in output.asks:
                 self._outbox.ask(ask.to, ask.ask)
             for serve in output.serves:
                 served[serve.to] = served.get(serve.to, 0) + 1
                 if served[serve.to] > QUESTIONS_PER_MEMBER_MAX:
-                    self._admission.drop("question-over-share")
+                    self._admission.drop(_OVER_SHARE)
                 else:
                     self._answers.serve(serve, work.now_ms)
-        for question in work.questions:
+        questions, left_out = work.questions.chosen()
+        for question in questions:
             self._answers.ask(question, work.now_ms)
+        for _ in range(left_out):
+            self._admission.drop(_OVER_SHARE)
         if work.applied or work.batch.checkpoints:
             self._answers.wake(work.now_ms)
         if work.now_ms >= self._beat_at_ms:

@@ -113,7 +113,10 @@ class Guard:
         incarnation: int = 0,
         expiry: int = 0,
     ) -> Submission:
-        """Return a submission with the next sequence number, signed; its bytes and record are queued in `batch`."""
+        """Return a submission with the next sequence number, signed; its bytes and record are queued in `batch`.
+
+        Raises `InvariantError`, signing nothing, for one that its readers could not decode.
+        """
         check(len(commands) > 0, "guard: a submission without commands")
         body = SubmissionBody(
             origin=origin,
@@ -123,12 +126,13 @@ class Guard:
             commands=tuple(commands),
         )
         signed = encode(body)
-        signature = sign(self._keypair, envelope_bytes(self._swarm_id, Kind.SUBMISSION, signed))
-        submission = seal_submission(body, signed, signature)
         try:
-            decode_submission(submission.raw)
+            # Before the signature exists: bytes of its length in its place.
+            decode_submission(seal_submission(body, signed, bytes(64)).raw)
         except DecodeError as error:
             raise InvariantError(f"guard: a submission that nobody could read: {error}") from None
+        signature = sign(self._keypair, envelope_bytes(self._swarm_id, Kind.SUBMISSION, signed))
+        submission = seal_submission(body, signed, signature)
         self._sequence = body.sequence
         batch.records.append(
             OwnRecord(Kind.SUBMISSION, self._epoch, body.sequence, submission.id, signature),

@@ -15,6 +15,7 @@ from swarm.primitives.limits import (
     COMMAND_BYTES_MAX,
     COMMANDS_WAITING_MAX,
     OUTSTANDING_MAX,
+    PROTOCOL_COMMANDS_WAITING_MAX,
     SUBMISSION_BYTES_MAX,
     SUBMISSION_COMMANDS_MAX,
 )
@@ -42,6 +43,7 @@ class OwnCommands:
         self._me = me
         self._guard = guard
         self._waiting: deque[tuple[Command, int]] = deque()
+        self._reserved: deque[tuple[Command, int]] = deque()
         self._sent: dict[bytes, OwnSubmission] = {}
         for submission in unfinalized:
             casts = tuple(c for command in submission.body.commands for c in _cast(command))
@@ -50,7 +52,7 @@ class OwnCommands:
     @property
     def waiting(self) -> int:
         """Commands not signed yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._reserved)
 
     @property
     def outstanding(self) -> int:
@@ -60,11 +62,17 @@ class OwnCommands:
     def put(self, app: str, body: bytes, tag: int, *, reserved: bool = False) -> bool:
         """Queue a command; False when too many wait already (`busy`).
 
-        `reserved` ones, ballots and deadlines, are bounded by the open decisions and always have room.
+        `reserved` ones, ballots and deadlines, have room of their own and are signed first: a full queue must not
+        make them late. After False the caller lets them be asked for again.
         """
-        if len(self._waiting) >= COMMANDS_WAITING_MAX and not reserved:
+        queue, room = (
+            (self._reserved, PROTOCOL_COMMANDS_WAITING_MAX)
+            if reserved
+            else (self._waiting, COMMANDS_WAITING_MAX)
+        )
+        if len(queue) >= room:
             return False
-        self._waiting.append((Command(app=app, body=body), tag))
+        queue.append((Command(app=app, body=body), tag))
         return True
 
     def why_refused(self, app: str, body: bytes) -> str | None:
@@ -77,7 +85,7 @@ class OwnCommands:
 
     def can_sign(self) -> bool:
         """Answer whether a waiting command could be signed now: fewer than 1,024 are outstanding."""
-        return bool(self._waiting) and len(self._sent) < OUTSTANDING_MAX
+        return self.waiting > 0 and len(self._sent) < OUTSTANDING_MAX
 
     def sign_waiting(self, batch: Batch, now_ms: int) -> list[SubmissionIn]:
         """Bundle and sign what waits, as far as the window allows; returns the inputs for the core."""
@@ -94,12 +102,12 @@ class OwnCommands:
     def _take_bundle(self) -> list[tuple[Command, int]]:
         bundle: list[tuple[Command, int]] = []
         room = _ROOM_BYTES
-        while self._waiting and len(bundle) < SUBMISSION_COMMANDS_MAX:
-            size = len(self._waiting[0][0].body) + 48
+        while len(bundle) < SUBMISSION_COMMANDS_MAX and (queue := self._reserved or self._waiting):
+            size = len(queue[0][0].body) + 48
             if bundle and size > room:
                 break
             room -= size
-            bundle.append(self._waiting.popleft())
+            bundle.append(queue.popleft())
         return bundle
 
     def tags_of(self, submission: bytes) -> tuple[int, ...]:

@@ -260,3 +260,6 @@ QUESTIONS_PER_MEMBER_MAX: Final = 16
 
 CLIENT_WAITERS_PER_MEMBER_MAX: Final = 64
 """Waiting places of one member, so that one cannot take all of them."""
+
+PROTOCOL_COMMANDS_WAITING_MAX: Final = 2 * DECISIONS_OPEN_MAX
+"""Own ballots and `deadline passed` waiting, beside COMMANDS_WAITING_MAX: one of each for every open decision."""
