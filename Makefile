@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help $(VENV) check test demo bench format clean
+.PHONY: help $(VENV) check test demo bench sweep format clean
 
 help:
 	@echo "make demo     see a swarm decide although one device lies"
@@ -15,6 +15,7 @@ help:
 	@echo "make check    format, lint, types, floors"
 	@echo "make format   write the format instead of only checking it"
 	@echo "make bench    what this machine can do"
+	@echo "make sweep    cut a simulated device at every operation, and judge what is left"
 	@echo "make .venv    only install, with everything for development"
 	@echo "make clean    remove what runs and checks left behind (keeps .venv)"
 
@@ -57,10 +58,13 @@ demo: $(RUNTIME)
 bench: $(RUNTIME)
 	@$(BIN)/swarm bench $(ARGS)
 
+sweep: $(RUNTIME)
+	@$(BIN)/python -m firmware_sim.sweep $(ARGS)
+
 format: $(DEVELOP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
-	find swarm tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find swarm firmware_sim tests -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@ from firmware_sim.bootloader import UPDATE_SECTOR, Verdict, Verifier
 from firmware_sim.errors import Refused
 from firmware_sim.flash import NorFlash
 from firmware_sim.nv import DIGEST, BootRecords, Counter, RecordStore, Starts, Statements, checksum, padded
-from firmware_sim.slots import IMAGE_OK, SWAP_INFO, DeviceLayout, Mark, SlotState, Swap, Trailer
+from firmware_sim.slots import IMAGE_OK, NV_SECTOR, SWAP_INFO, DeviceLayout, Mark, SlotState, Swap, Trailer
 
 PROGRESS_HEAD = 48
 """Bytes before the cells of the progress sector: digest, size, a checksum."""
@@ -76,6 +76,8 @@ class Application:
     def begin(self, digest: bytes, size: int) -> None:
         """Prepare the spare slot for an image of `size` bytes; keeps what was already written of this one.
 
+        Where the whole image lies there already, as after a revert, every chunk is noted at once.
+
         Raises Refused: `not-settled`, `size`.
         """
         self._demand_settled()
@@ -85,11 +87,15 @@ class Application:
             self.secondary.erase()
         head = digest + size.to_bytes(4, "little")
         head += checksum(head)
-        if self.flash.read(self.layout.progress, len(head)) == head:
+        if self.flash.read(self.layout.progress, len(head)) == head and self._notes_are_sane():
             return
-        if not self.flash.is_blank(self.layout.progress, self.flash.sectors[-1]):
+        if not self.flash.is_blank(self.layout.progress, NV_SECTOR):
             self.flash.erase(self.layout.progress)
         self.flash.program(self.layout.progress, padded(self.flash, head))
+        image = self._verdict(self.layout.secondary.at(UPDATE_SECTOR))
+        if image.ok and (image.digest, image.size) == (digest, size):
+            for index in range(len(self.have())):
+                self.note_chunk(index)
 
     def staging(self) -> tuple[bytes, int] | None:
         """Return (digest, size) of the image being fetched, None if there is none."""
@@ -104,7 +110,15 @@ class Application:
         if staging is None:
             return []
         count = -(-staging[1] // self.layout.sector)
-        return [not self.flash.is_blank(self._cell(i), self.flash.align) for i in range(count)]
+        return [self._is_note(self.flash.data[self._cell(i)]) for i in range(count)]
+
+    def _is_note(self, value: int) -> bool:
+        """Whether this is a 1 or the trace of one; zeros are what an erase leaves that was cut."""
+        return value != self.flash.erased and bool(value & 1) and (self.flash.erased == 0xFF or value == 1)
+
+    def _notes_are_sane(self) -> bool:
+        values = self.flash.read(self.layout.progress, NV_SECTOR)[PROGRESS_HEAD :: self.flash.align]
+        return all(value == self.flash.erased or self._is_note(value) for value in values)
 
     def write_chunk(self, index: int, data: bytes) -> None:
         """Write one chunk (a sector, the last may be shorter) and then note it; a noted one is left alone.
@@ -124,6 +138,10 @@ class Application:
     def store_chunk(self, index: int, data: bytes) -> None:
         """Program a chunk, read it back, then note it."""
         self.program_chunk(index, data)
+        self.note_chunk(index)
+
+    def note_chunk(self, index: int) -> None:
+        """Note a chunk as durable."""
         self.flash.write(self._cell(index), padded(self.flash, b"\1"))
 
     def program_chunk(self, index: int, data: bytes) -> None:

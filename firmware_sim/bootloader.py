@@ -23,7 +23,17 @@ from enum import StrEnum
 from firmware_sim.errors import check
 from firmware_sim.flash import NorFlash
 from firmware_sim.nv import BootRecords, Counter, RecordStore, Starts
-from firmware_sim.slots import COPY_DONE, IMAGE_OK, SWAP_INFO, DeviceLayout, Mark, SlotState, Swap, Trailer
+from firmware_sim.slots import (
+    COPY_DONE,
+    IMAGE_OK,
+    NV_SECTOR,
+    SWAP_INFO,
+    DeviceLayout,
+    Mark,
+    SlotState,
+    Swap,
+    Trailer,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,11 +302,17 @@ class Bootloader:
 
     def _start(self, kind: Swap, size: int) -> None:
         """Write the trailer of a swap, its magic last, and run it."""
+        self.forget_progress()
         self.primary.erase()
         self.primary.write_flag(SWAP_INFO, kind)
         self.primary.write_swap_size(size)
         self.primary.write_magic()
         self._swap(kind, size)
+
+    def forget_progress(self) -> None:
+        """Erase the notes of what was fetched: a swap moves it."""
+        if not self.flash.is_blank(self.layout.progress, NV_SECTOR):
+            self.flash.erase(self.layout.progress)
 
     def _swap(self, kind: Swap, size: int) -> None:
         done = self.steps_done()

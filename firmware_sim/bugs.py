@@ -133,6 +133,13 @@ class HashIgnored(Bootloader):
         return ""
 
 
+class ProgressKept(Bootloader):
+    """Leaves the notes of what was fetched, although the swap moves it away."""
+
+    def forget_progress(self) -> None:
+        pass
+
+
 class RefusalErasesPrimary(Bootloader):
     """Cleans up the wrong trailer after a refusal."""
 
@@ -174,7 +181,7 @@ class NotedBeforeWritten(Application):
     """Notes a chunk before it is on the medium."""
 
     def store_chunk(self, index: int, data: bytes) -> None:
-        self.flash.write(self._cell(index), b"\1" + bytes([self.flash.erased]) * (self.flash.align - 1))
+        self.note_chunk(index)
         self.program_chunk(index, data)
 
 
@@ -265,6 +272,7 @@ BUGS: dict[str, Bug] = {
     "hash-ignored": _bug(HashIgnored, "refuse-hash", "I7"),
     "counter-ignored": _bug(CounterIgnored, "refuse-counter", "I2"),
     "erase-wears-out": _bug(EraseWearsOut, "bad-update", "I11"),
+    "progress-kept": _bug(ProgressKept, "again", "I9"),
     "refusal-erases-primary": _bug(RefusalErasesPrimary, "refuse-counter", "I7"),
     "erase-of-proven": _bug(EraseOfProven, "early-fetch", "I5"),
     "noted-before-written": _bug(NotedBeforeWritten, "download", "I9"),

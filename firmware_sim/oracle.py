@@ -136,8 +136,10 @@ class Oracle:
             return frozenset()
         chunks = -(-len(self.images[name]) // self.layout.sector)
         start = self.layout.progress + 48
+        # a 1, or what a cut leaves on the way to it; never the zeros of an erase that was cut
+        written = {1} if flash.erased == 0 else set(range(1, 0xFF, 2))
         cells = (flash.data[start + i * flash.align] for i in range(chunks))
-        return frozenset(i for i, cell in enumerate(cells) if cell != flash.erased)
+        return frozenset(i for i, cell in enumerate(cells) if cell in written)
 
     def false_notes(self, flash: NorFlash, view: MediaView) -> list[int]:
         """Return the chunks that are noted and not there."""

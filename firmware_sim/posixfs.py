@@ -207,6 +207,9 @@ class PosixFs:
         to_dir, to_name, other = self._walk(target, follow=False)
         if other and self._nodes[other].kind == "dir":
             raise _failure(errno.EISDIR, target)
+        if (from_dir, from_name) == (to_dir, to_name):
+            self._tick()
+            return
         removal, arrival = (from_dir, from_name, 0), (to_dir, to_name, node)
         if from_dir == to_dir:
             self._change((arrival, removal))

@@ -141,14 +141,15 @@ def _act_download(world: World, board: Board, _first: bool) -> bool:
     return False
 
 
-def _used_spare(world: World) -> NorFlash:
-    """Return a device whose spare slot is full of an older image and of the progress of its fetch."""
-    flash = world.with_update("crash")
+def _fetched(world: World, name: str, count: int) -> NorFlash:
+    """Return a device that has fetched some chunks of an image, and sealed it if they are all."""
+    flash, image = world.provisioned(), world.images[name]
     app = Application(flash, world.layout, verifier())
-    app.begin(image_digest(world.images["crash"]), len(world.images["crash"]))
-    for index in range(world.layout.image_sectors):
-        start = index * world.layout.sector
-        app.write_chunk(index, world.images["crash"][start : start + world.layout.sector])
+    app.begin(image_digest(image), len(image))
+    for index in range(count):
+        app.write_chunk(index, image[index * world.layout.sector :][: world.layout.sector])
+    if count == world.layout.image_sectors:
+        app.seal()
     return flash
 
 
@@ -224,7 +225,7 @@ ALL: tuple[Scenario, ...] = (
     Scenario(
         name="again",
         normal="new",
-        setup=lambda w: w.with_update("new"),
+        setup=lambda w: _fetched(w, "new", w.layout.image_sectors),
         act=_act_again,
         ends=_always("new"),
         running=True,
@@ -264,7 +265,7 @@ ALL: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="download",
-        setup=_used_spare,
+        setup=lambda w: _fetched(w, "crash", w.layout.image_sectors - 1),
         act=_act_download,
         ends=_always("old"),
         running=True,

@@ -120,7 +120,8 @@ def shapes(kind: str, count: int, seed: int = 0) -> tuple[Shape, ...]:
 def tear(kind: str, shape: Shape, offset: int, before: bytes, after: bytes, erased: int) -> bytes:
     """Return what an operation leaves that was to turn `before` into `after` and was cut in this shape.
 
-    Raises KeyError for an unknown shape.
+    A shape that only the other kind of operation has stands for `random`, so that a cut can be chosen before it
+    is known what it will hit. Raises KeyError for an unknown shape.
     """
     name, seed = shape
     length = len(before)
@@ -132,5 +133,7 @@ def tear(kind: str, shape: Shape, offset: int, before: bytes, after: bytes, eras
         mask = reached[name](rng, length)
         return (old ^ ((old ^ blank ^ _ones(length)) & mask)).to_bytes(length, "little")
     masks = WRITE_MASKS if kind == "write" else ERASE_MASKS
+    if name not in masks and (name in WRITE_MASKS or name in ERASE_MASKS or name in ZEROED):
+        name = "random"
     changed = old ^ int.from_bytes(after, "little")
     return (old ^ (changed & masks[name](rng, length))).to_bytes(length, "little")
