@@ -10,7 +10,15 @@ from swarm.lab.scenario.runner import run_scenario as run_scenario
 from swarm.wire.genesis import parse_genesis as parse_genesis
 
 __version__: Final[str]
-__all__ = ["Application", "Behaviour", "__version__", "connect", "parse_genesis", "run_scenario", "verify_proof"]
+__all__ = [
+    "Application",
+    "Behaviour",
+    "__version__",
+    "connect",
+    "parse_genesis",
+    "run_scenario",
+    "verify_proof",
+]
 
 # As at run time: any other name is an `AttributeError` there.
 def __getattr__(name: str) -> Any: ...
