@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import settings
+import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from firmware_sim.application import Application
 from firmware_sim.bootloader import BootSettings, CounterPolicy
+from firmware_sim.bugs import BUGS
 from firmware_sim.errors import PowerLoss, Refused
 from firmware_sim.flash import Cut
 from firmware_sim.image import image_digest, make_image
@@ -30,11 +38,15 @@ CUTS = st.one_of(st.none(), st.builds(Cut, op=st.integers(1, 40), shape=st.sampl
 class Life(RuleBasedStateMachine):
     """Each rule is one action of the device, in which the power may go; then it starts again."""
 
+    bug = ""
+
     def __init__(self) -> None:
         super().__init__()
         self.world = World(
             layout=LAYOUT, images=IMAGES, settings=BootSettings(counter_policy=CounterPolicy.AGENT)
         )
+        if self.bug:
+            BUGS[self.bug].infect(self.world)
         self.flash = self.world.provisioned()
         self.revoked: set[str] = set()
         self.counter = 1
@@ -95,19 +107,22 @@ class Life(RuleBasedStateMachine):
 
     @rule(cuts=st.lists(CUTS, max_size=3))
     def restart(self, cuts: list[Cut | None]) -> None:
+        self.media_are_in_order()
         before = self.world.oracle.look(self.flash)
         for cut in cuts:
             self.flash.ops, self.flash.cut = 0, cut
             with contextlib.suppress(PowerLoss):
                 self.world.make_board(self.flash).power_on()
         self.boot()
-        if before.on_trial and self.may_run(before.previous):
-            after = self.world.oracle.look(self.flash)
+        after = self.world.oracle.look(self.flash)
+        barred = before.previous in after.revoked
+        if (
+            before.on_trial
+            and not barred
+            and self.world.oracle.image_counter(before.previous) >= self.counter
+        ):
             assert after.primary == before.previous, "nobody confirmed, and there is a way back"
             assert not after.on_trial
-
-    def may_run(self, name: str) -> bool:
-        return name not in self.revoked and self.world.oracle.image_counter(name) >= self.counter
 
     @invariant()
     def media_are_in_order(self) -> None:
@@ -124,4 +139,13 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(deadline=None, max_examples=60, stateful_step_count=25)
+TestLife.settings = settings(deadline=None, max_examples=150, stateful_step_count=25)
+
+
+def test_a_life_with_a_mistake_ends_badly() -> None:
+    class Infected(Life):
+        bug = "erase-of-proven"
+
+    few = settings(deadline=None, max_examples=150, derandomize=True, database=None, phases=[Phase.generate])
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run_state_machine_as_test(Infected, settings=few)
