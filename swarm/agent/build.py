@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from swarm.agent.presence import sign_presence
 from swarm.agent.threads import DiskPace
 from swarm.apps.router import BUILT_IN, Factory, Router
 from swarm.behaviours.behaviour import BehaviourContext
-from swarm.behaviours.loader import load_behaviours
+from swarm.behaviours.loader import import_named, load_behaviours
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import verify
 from swarm.device.device import Device, DeviceConfig
@@ -27,7 +26,7 @@ from swarm.storage.sqlite import SqliteStore
 from swarm.storage.store import Batch
 from swarm.transport.mqtt import MqttTransport, Presence
 from swarm.transport.transport import ConnectionState, Inbox, Transport
-from swarm.transport.url import BrokerUrl, parse_broker
+from swarm.transport.url import BrokerUrl
 from swarm.wire.genesis import Genesis, Member, parse_genesis
 
 WrapTransport = Callable[[Callable[[Inbox], Transport], Inbox], Transport]
@@ -71,7 +70,7 @@ def build_agent(
     genesis = parse_genesis(read_text_file(config.genesis), str(config.genesis))
     keypair = KeyPair(read_key_file(config.key))
     member = _device_member(config, genesis, keypair, source)
-    broker = _broker_of(config, source)
+    broker = config.broker.broker_url(source)
     router = Router(genesis.apps, _extra_apps(config.apps, genesis, source))
     now_ms = time.monotonic_ns() // 1_000_000
     seed = int.from_bytes(keypair.public[:8], "big") if behaviour_seed is None else behaviour_seed
@@ -176,19 +175,6 @@ def _heard_members(genesis: Genesis, member: Member) -> tuple[DeviceId, ...]:
     return genesis.voter_ids
 
 
-def _broker_of(config: AgentConfig, source: str) -> BrokerUrl:
-    broker = config.broker
-    return parse_broker(
-        broker.url,
-        where=f"{source}: broker",
-        ca=broker.ca,
-        cert=broker.cert,
-        key=broker.key,
-        username=broker.username,
-        password_file=broker.password_file,
-    )
-
-
 def _extra_apps(apps: Mapping[str, str], genesis: Genesis, source: str) -> dict[str, Factory]:
     """Import the applications that the file adds; importing them runs the user's code."""
     named = [entry.partition("@")[0] for entry in genesis.apps]
@@ -204,17 +190,7 @@ def _extra_apps(apps: Mapping[str, str], genesis: Genesis, source: str) -> dict[
 
 
 def _import_app(target: str, where: str) -> Factory:
-    module_name, _, class_name = target.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        # Whatever the user's module does while it is imported is the user's mistake, not ours.
-        raise ConfigError(
-            f"cannot import {module_name}: {type(error).__name__}: {error}",
-            where=where,
-            hint="is it installed, or on PYTHONPATH?",
-        ) from error
-    made = getattr(module, class_name, None)
+    _, made = import_named(target, where)
     wanted = ("apply", "snapshot", "restore", "name", "version")
     missing = [attribute for attribute in wanted if not hasattr(made, attribute)]
     if not isinstance(made, type) or missing:

@@ -29,6 +29,7 @@ from swarm.primitives.settings import (
     read_mapping,
     read_options,
 )
+from swarm.transport.url import BrokerUrl, parse_broker
 
 DELTA_FLOOR_MS_DEFAULT: Final = 50
 """The shortest Δ (PROTOCOL R1) unless the file says otherwise."""
@@ -95,6 +96,18 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
     key: Path | None = None
     username: str | None = None
     password_file: Path | None = None
+
+    def broker_url(self, source: str) -> BrokerUrl:
+        """Return what the transport connects to; raises `ConfigError` at `source` for what cannot be one."""
+        return parse_broker(
+            self.url,
+            where=f"{source}: broker",
+            ca=self.ca,
+            cert=self.cert,
+            key=self.key,
+            username=self.username,
+            password_file=self.password_file,
+        )
 
     @property
     def tls(self) -> bool:

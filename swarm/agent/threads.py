@@ -9,7 +9,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from swarm.behaviours.actions import Action, AskBallot, BallotReady
 from swarm.behaviours.loader import Behaviours
@@ -81,7 +81,8 @@ class WorkerThread:
             if error is not None:
                 future.set_exception(error)
             else:
-                future.set_result(result)  # type: ignore[arg-type]
+                # Only a call that did not fail gets here, so `result` is a T, None included.
+                future.set_result(cast("T", result))
 
         def work() -> None:
             result: T | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Final, cast
 
 from swarm.behaviours.behaviour import Behaviour, BehaviourContext
@@ -97,8 +97,12 @@ def _load(block: Mapping[str, object], context: BehaviourContext, where: str) ->
     return LoadedBehaviour(kind=kind, subject=subject, behaviour=behaviour)
 
 
-def _import(kind: str, where: str) -> BehaviourClass:
-    module_name, _, class_name = kind.partition(":")
+def import_named(target: str, where: str) -> tuple[ModuleType, object | None]:
+    """Import the module of `module:Name`, which runs the user's code; returns it and what it calls `Name`, if anything.
+
+    Raises `ConfigError` at `where` for whatever goes wrong in the import. Behaviours and applications come this way.
+    """
+    module_name, _, name = target.partition(":")
     try:
         module = importlib.import_module(module_name)
     except Exception as error:
@@ -108,11 +112,16 @@ def _import(kind: str, where: str) -> BehaviourClass:
             where=where,
             hint="is it installed, or on PYTHONPATH?",
         ) from error
-    made = getattr(module, class_name, None)
+    return module, getattr(module, name, None)
+
+
+def _import(kind: str, where: str) -> BehaviourClass:
+    module, made = import_named(kind, where)
+    name = kind.partition(":")[2]
     if made is None:
         known = [name for name, value in vars(module).items() if isinstance(value, type)]
         raise ConfigError(
-            f"{module_name} has no class {class_name!r}", where=where, hint=nearest_hint(class_name, known)
+            f"{module.__name__} has no class {name!r}", where=where, hint=nearest_hint(name, known)
         )
     missing = [method for method in _METHODS if not callable(getattr(made, method, None))]
     if missing or not isinstance(made, type):

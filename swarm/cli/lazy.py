@@ -55,8 +55,8 @@ class LazyGroup(typer.core.TyperGroup):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,  # noqa: ARG002  -- the signature is Typer's
-        standalone_mode: bool = True,  # noqa: ARG002
-        windows_expand_args: bool = True,  # noqa: ARG002
+        standalone_mode: bool = True,  # noqa: ARG002  -- the signature is Typer's
+        windows_expand_args: bool = True,  # noqa: ARG002  -- the signature is Typer's
         **extra: Any,
     ) -> Any:
         """Run the command line `args` (default: the process's own) and exit with its code."""

@@ -87,6 +87,6 @@ def with_log_options(command: Callable[..., Any]) -> Callable[..., Any]:
         inspect.Parameter("log_json", keyword, default=False, annotation=LogJsonOption),
     ]
     # Typer reads a command's options from these two.
-    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # functools.wraps promises no such attribute
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapped

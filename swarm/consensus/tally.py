@@ -7,6 +7,7 @@ from swarm.consensus.inputs import ProposalIn
 from swarm.consensus.output import Priority, Send
 from swarm.consensus.state import Slots, State
 from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, UNFINALIZED_VIEWS_MAX, VIEW_WINDOW
+from swarm.wire.messages import proposal_statement
 from swarm.wire.statements import Certificate, Kind, SignedStatement
 
 
@@ -214,14 +215,7 @@ def on_proposal(state: State, message: ProposalIn) -> None:
             _answer_straggler(state, header.proposer, header.view)
         return
     slots = state.slots(header.view)
-    statement = SignedStatement(
-        kind=Kind.PROPOSE,
-        epoch=header.epoch,
-        number=header.view,
-        digest=digest,
-        voter=header.proposer,
-        signature=proposal.signature,
-    )
+    statement = proposal_statement(proposal, digest)
     second = header.proposer in slots.proposes and slots.proposes[header.proposer].digest != digest
     on_statement(state, statement, own=message.own)
     if second and not _is_certified(slots, digest):

@@ -45,6 +45,7 @@ from swarm.wire.messages import (
     decode_heartbeat,
     decode_request,
     decode_submission,
+    proposal_statement,
 )
 from swarm.wire.statements import Certificate, Kind, SignedStatement, header_hash
 
@@ -161,21 +162,14 @@ class Admission:
             elif certificate is not None:
                 self._hear(certificate, scope)
         digest = header_hash(header)
-        statement = SignedStatement(
-            kind=Kind.PROPOSE,
-            epoch=header.epoch,
-            number=header.view,
-            digest=digest,
-            voter=header.proposer,
-            signature=proposal.signature,
-        )
+        statement = proposal_statement(proposal, digest)
         reason = self._replica.why_drop_proposal(header.epoch, header.view, header.proposer, digest)
+        if reason is None and header.proposer != header.view % len(self._genesis.voters):
+            reason = "not-the-leader"
         if reason is None:
             self._replica.spend_check(header.view, header.proposer)
             if not self._verifier.statement(statement):
                 reason = "bad-signature"
-        if reason is None and header.proposer != header.view % len(self._genesis.voters):
-            reason = "not-the-leader"
         if reason is not None:
             self.drop(reason)
         else:

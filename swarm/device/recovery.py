@@ -5,7 +5,7 @@ from __future__ import annotations
 from swarm.consensus.recover import Recovered
 from swarm.storage.store import OwnRecord, Restored
 from swarm.wire.sequence import Sequences
-from swarm.wire.statements import STATEMENT_KINDS, SignedStatement
+from swarm.wire.statements import STATEMENT_KINDS, Kind, SignedStatement
 
 
 def recovered_core(restored: Restored, sequences: Sequences, voter: int | None) -> Recovered:
@@ -26,7 +26,7 @@ def recovered_core(restored: Restored, sequences: Sequences, voter: int | None) 
 
 def finalized_view(restored: Restored) -> int:
     """Return the highest view with a stored FC: the guard refuses every view up to it."""
-    views = [c.number for c in restored.certificates if c.kind == ord("F")]
+    views = [c.number for c in restored.certificates if c.kind == Kind.FINALIZE]
     tip = 0 if restored.tip is None else restored.tip.header.view
     return max([tip, *views])
 

@@ -6,12 +6,11 @@ requests, answers and heartbeats are envelopes whose signer must be the topic's 
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 
 from swarm.crypto.digest import sha256
-from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
     ANSWER_BLOCKS_MAX,
     BLOCK_SUBMISSIONS_MAX,
@@ -22,7 +21,7 @@ from swarm.primitives.limits import (
     VOTERS_MAX,
 )
 from swarm.wire.codec import U32, U63, Bytes32, Bytes64, Codec, Name, encode
-from swarm.wire.statements import Certificate, Header, KindByte, Signature, SignedStatement
+from swarm.wire.statements import Certificate, Header, Kind, KindByte, Signature, SignedStatement
 
 RawSubmission = Annotated[bytes, msgspec.Meta(min_length=70, max_length=SUBMISSION_BYTES_MAX)]
 
@@ -68,6 +67,19 @@ class Proposal(msgspec.Struct, tag=3, array_like=True, forbid_unknown_fields=Tru
     parent: Certificate | None
     skips: Annotated[tuple[Certificate, ...], msgspec.Meta(max_length=64)]
     signature: Bytes64
+
+
+def proposal_statement(proposal: Proposal, digest: bytes) -> SignedStatement:
+    """Return the P that a proposal is: its leader's statement on `digest`, the hash of its header."""
+    header = proposal.header
+    return SignedStatement(
+        kind=Kind.PROPOSE,
+        epoch=header.epoch,
+        number=header.view,
+        digest=digest,
+        voter=header.proposer,
+        signature=proposal.signature,
+    )
 
 
 class SubmissionItem(msgspec.Struct, tag=4, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -295,9 +307,6 @@ _REQUEST: Codec[Request] = Codec(Request, bytes_max=FRAME_BYTES_MAX)
 _ANSWER: Codec[Answer] = Codec(Answer, bytes_max=FRAME_BYTES_MAX)
 _HEARTBEAT: Codec[Heartbeat] = Codec(Heartbeat, bytes_max=4096)
 
-FRAME_OVERHEAD_BYTES: Final = 64
-"""What a frame of one item adds at most to the item's own encoding."""
-
 
 def encode_frame(items: tuple[Item, ...]) -> bytes:
     """Return the payload that carries `items`."""
@@ -338,16 +347,3 @@ def decode_answer(body: bytes) -> Answer:
 def decode_heartbeat(body: bytes) -> Heartbeat:
     """Return the heartbeat in the body of an H envelope, or raise `DecodeError`."""
     return _HEARTBEAT.decode(body)
-
-
-def sender_of(item: Item, voters: tuple[DeviceId, ...]) -> DeviceId | None:
-    """Return who signed the item itself, where that is one device: for counters and logs only."""
-    match item:
-        case SignedStatement():
-            return voters[item.voter] if item.voter < len(voters) else None
-        case Proposal():
-            return voters[item.header.proposer] if item.header.proposer < len(voters) else None
-        case Envelope():
-            return item.sender
-        case _:
-            return None

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from swarm.primitives.limits import MEMBERS_MAX, SEQUENCE_WINDOW
+from swarm.primitives.limits import SEQUENCE_WINDOW
 from swarm.wire.codec import U32, U63, Name
 from swarm.wire.messages import SubmissionBody
 
@@ -97,7 +97,3 @@ class Sequences:
     def restore(cls, windows: tuple[Window, ...]) -> Sequences:
         """Return the sequences of a snapshot."""
         return cls({w.origin: (w.incarnation, w.high, int.from_bytes(w.used, "big")) for w in windows})
-
-
-WINDOWS_MAX = MEMBERS_MAX
-"""Origins are members, so there are never more windows than members."""

@@ -24,11 +24,10 @@ from swarm.wire.messages import (
     decode_submission,
     encode_frame,
     seal_submission,
-    sender_of,
 )
 from swarm.wire.statements import Kind
 from tests.support import vectors
-from tests.support.vectors import FOLDER, GENESIS, ITEMS, NOTE, Sample, samples
+from tests.support.vectors import FOLDER, NOTE, Sample, samples
 
 SAMPLES = samples()
 DECODABLE = [
@@ -216,12 +215,3 @@ def test_any_submission_comes_back_from_its_bytes(body: SubmissionBody, signatur
     sealed = seal_submission(body, encode(body), signature)
 
     assert decode_submission(sealed.raw) == sealed
-
-
-def test_sender_of_names_who_signed_the_item_itself() -> None:
-    voters = GENESIS.voter_ids
-    assert sender_of(ITEMS["statement-attest"], voters) == "dev-3"
-    assert sender_of(ITEMS["proposal"], voters) == "dev-3"
-    assert sender_of(ITEMS["envelope-request"], voters) == "ops"
-    assert sender_of(ITEMS["certificate-skipped"], voters) is None
-    assert sender_of(ITEMS["statement-attest"], voters[:2]) is None, "an index beyond the voters"

@@ -18,7 +18,7 @@ from swarm.crypto.keys import KeyPair
 from swarm.primitives.errors import ConfigError, StoreError, StoreGoneError, StoreHeldError
 from swarm.primitives.ids import DeviceId
 from swarm.storage.sqlite import SqliteStore, create_store
-from swarm.transport.url import BrokerUrl, parse_broker
+from swarm.transport.url import BrokerUrl
 from swarm.wire.genesis import Genesis, parse_genesis
 
 
@@ -55,22 +55,13 @@ def load_operator(operator: str | os.PathLike[str] | OperatorConfig) -> Operator
     keypair = KeyPair(read_key_file(config.key))
     if keypair.public != member.key:
         raise ConfigError(f"{config.key} is not the key of {config.device}", where=f"{source}: key")
-    broker = config.broker
     return Operator(
         genesis=genesis,
         me=config.device,
         keypair=keypair,
         # Beside the key and named after it: two operator.yaml with one key share one state and one lock.
         state=config.key.with_suffix(".sqlite"),
-        broker=parse_broker(
-            broker.url,
-            where=f"{source}: broker",
-            ca=broker.ca,
-            cert=broker.cert,
-            key=broker.key,
-            username=broker.username,
-            password_file=broker.password_file,
-        ),
+        broker=config.broker.broker_url(source),
     )
 
 

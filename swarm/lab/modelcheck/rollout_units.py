@@ -7,12 +7,10 @@ what it runs. Every choice that time would make (a timer, a slow disk, a late bo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from swarm.lab.checkers.rollout import Truth
 from swarm.lab.modelcheck.rollout_world import Entry, View, World, report_entry
-
-ARMED_PHASES: Final = ("armed", "trial", "tried")
 
 
 class Unit(NamedTuple):

@@ -25,7 +25,6 @@ from swarm.lab.scenario.schema import (
     Byzantine,
     Crash,
     Cut,
-    Decide,
     Fault,
     Heal,
     Partition,
@@ -35,7 +34,6 @@ from swarm.lab.scenario.schema import (
     fault_key,
 )
 from swarm.lab.scenario.workload import WorkItem, plan
-from swarm.lab.sim.world import open_of
 from swarm.primitives.errors import ConfigError, DecodeError
 from swarm.transport.topics import Scope
 from swarm.wire.messages import decode_frame
@@ -169,15 +167,9 @@ class _Run:
         self._done.append(fault_key(what))
 
     def _submit(self, item: WorkItem) -> None:
-        free = self._supervisor.free_origins
-        origin = item.origin if item.origin is not None else free[item.index % len(free)] if free else None
-        if origin is None:
-            return
-        action = item.action
-        if isinstance(action, Decide):
-            self._supervisor.submit(origin, [("decisions", open_of(action))])
-        else:
-            self._supervisor.submit(origin, [("notes", body) for body in action.commands])
+        origin = item.origin_among(self._supervisor.free_origins)
+        if origin is not None:
+            self._supervisor.submit(origin, item.commands())
 
     # ------------------------------------------------------------------------------ what is observed
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from swarm.apps.decisions.commands import Group, open_command
 from swarm.lab.scenario.schema import Decide, Scenario, SubmitShape, WorkLine
 
 
@@ -28,6 +29,18 @@ class WorkItem:
     index: int
     origin: str | None
     action: Decide | Submit
+
+    def origin_among(self, free: Sequence[str]) -> str | None:
+        """Return who does it: the device that the file names, else the next of `free` in turn; None if there is none."""
+        if self.origin is not None:
+            return self.origin
+        return free[self.index % len(free)] if free else None
+
+    def commands(self) -> list[tuple[str, bytes]]:
+        """Return (application, command) of everything to put on the log."""
+        if isinstance(self.action, Decide):
+            return [("decisions", _opening(self.action))]
+        return [("notes", body) for body in self.action.commands]
 
 
 def plan(scenario: Scenario) -> Iterator[WorkItem]:
@@ -70,3 +83,20 @@ def _action_of(action: Decide | SubmitShape, seed: int, number: int, repetition:
 def _payload(label: str, size: int) -> bytes:
     """Return `size` bytes that look random and are the same for one label on every machine."""
     return hashlib.shake_256(f"swarm workload {label}".encode()).digest(size)
+
+
+def _opening(action: Decide) -> bytes:
+    return open_command(
+        subject=action.subject,
+        rule=action.rule,
+        options=action.options,
+        scale=action.scale or 0,
+        eligible=_eligible(action.eligible),
+        deadline_ms=action.deadline_ms,
+    )
+
+
+def _eligible(eligible: str | tuple[str, ...]) -> Group | tuple[str, ...]:
+    if isinstance(eligible, tuple):
+        return eligible
+    return "all" if eligible == "all" else "voters"

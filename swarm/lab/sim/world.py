@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from swarm.apps.decisions.commands import Group, open_command
 from swarm.crypto.digest import sha256
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import verify
@@ -17,7 +16,7 @@ from swarm.device.events import event_to_json
 from swarm.device.turn import FrameIn, Submit, Turn
 from swarm.lab.attackers.attack import ATTACKS
 from swarm.lab.scenario.collector import Collector, FinalState
-from swarm.lab.scenario.schema import Byzantine, Crash, Cut, Decide, Fault, Heal, Partition, Restart, Scenario
+from swarm.lab.scenario.schema import Byzantine, Crash, Cut, Fault, Heal, Partition, Restart, Scenario
 from swarm.lab.scenario.workload import WorkItem, plan
 from swarm.lab.sim.network import SimNetwork
 from swarm.lab.sim.node import NodeConfig, SimNode
@@ -205,35 +204,9 @@ class World:
                 )
 
     def _work(self, item: WorkItem) -> None:
-        origin = item.origin if item.origin is not None else self._round_robin(item.index)
+        up = [d for d, node in self.nodes.items() if node.is_up and node.attack is None]
+        origin = item.origin_among(up)
         if origin is None or not self.nodes[origin].is_up:
             return
-        action = item.action
-        if isinstance(action, Decide):
-            commands = [("decisions", open_of(action))]
-        else:
-            commands = [("notes", body) for body in action.commands]
-        for app, command in commands:
+        for app, command in item.commands():
             self.nodes[origin].put(Submit(app, command, tag=item.index + 1))
-
-    def _round_robin(self, index: int) -> str | None:
-        up = [d for d, node in self.nodes.items() if node.is_up and node.attack is None]
-        return up[index % len(up)] if up else None
-
-
-def open_of(action: Decide) -> bytes:
-    """Return the command that opens a workload's decision."""
-    return open_command(
-        subject=action.subject,
-        rule=action.rule,
-        options=action.options,
-        scale=action.scale or 0,
-        eligible=_eligible(action.eligible),
-        deadline_ms=action.deadline_ms,
-    )
-
-
-def _eligible(eligible: str | tuple[str, ...]) -> Group | tuple[str, ...]:
-    if isinstance(eligible, tuple):
-        return eligible
-    return "all" if eligible == "all" else "voters"
