@@ -62,6 +62,7 @@ def cut_at(victim: Member, nth: int, boundary: Boundary) -> None:
 @pytest.mark.parametrize("budget", ["balanced", "majority"])
 def test_power_cut_at_every_turn_and_boundary(boundary: Boundary, budget: str) -> None:
     """The victim's n-th commit is cut, for every n: it comes back, everything is final everywhere, nobody lied."""
+    cuts = 0
     for nth in range(1, 16):
         fleet = Fleet(budget=budget)
         fleet.settle()
@@ -70,6 +71,7 @@ def test_power_cut_at_every_turn_and_boundary(boundary: Boundary, budget: str) -
         cut_at(victim, nth, boundary)
         fleet.advance(150)
         if victim.device is None:
+            cuts += 1
             fleet.start("dev-0")
         fleet.advance(1500)
         # A device that lost everything in an idle swarm is healed by the next heartbeat (R11).
@@ -83,6 +85,7 @@ def test_power_cut_at_every_turn_and_boundary(boundary: Boundary, budget: str) -
                 (e["height"], e["hash"]) for m in fleet.members.values() for e in m.happened(events.FINALIZED)
             }
             assert len({h for h, _ in noted}) == len(noted)
+    assert cuts >= 5, "the power did go in the turns of a commit"
 
 
 def test_all_four_lose_power_at_once_and_nothing_is_lost() -> None:
