@@ -134,7 +134,7 @@ def test_verify_says_what_readme_says(greenhouse: tuple[Result, Path]) -> None:
         "verify", out / "proofs" / f"temperature-{number[1]}.proof", "--genesis", out / "genesis.json"
     )
     assert done.code == 0
-    assert outline(done.out) == outline(said)
+    assert done.out.strip() == said.strip()
 
 
 # ------------------------------------------------------------------------------------ code and figures
@@ -167,8 +167,8 @@ def test_the_budget_table_is_what_the_code_says() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["greenhouse", "submissions", "silent", "lossy"])
-def test_the_figures_are_still_about_right(scenario: str) -> None:
-    """Within a third: a change that moves them further must write them anew."""
+def test_the_figures_are_what_the_command_prints(scenario: str) -> None:
+    """To the digit: a run in virtual time is the same on every machine."""
     found = re.search(
         rf"^\| `swarm run configs/scenarios/{scenario}.yaml` \|[^|]*\| (\d+) \| (\d+) ms \| (\d+) ms \|$",
         README,
@@ -178,7 +178,7 @@ def test_the_figures_are_still_about_right(scenario: str) -> None:
     result = run_scenario(ROOT / f"configs/scenarios/{scenario}.yaml")
     now = [result.committed.submissions, result.commit_ms.p50 or 0, result.commit_ms.p99 or 0]
     printed = [int(figure) for figure in found.groups()]
-    assert all(abs(new - old) <= old / 3 for new, old in zip(now, printed, strict=True)), (now, printed)
+    assert now == printed, "virtual time gives the same figures everywhere: write them anew"
 
 
 # ------------------------------------------------------------------------------------ picture and links
