@@ -52,14 +52,23 @@ def run(
         raise ConfigError("--broker needs --engine mqtt", where="broker")
     duration_ms = None if duration is None else parse_duration_ms(duration, "--duration")
     loaded = load_scenario(scenario, seed=seed, duration_ms=duration_ms)
-    with watching(loaded.name) as on_progress:
-        result = run_loaded(loaded, engine=engine.value, out=out, broker=broker, on_progress=on_progress)
+    try:
+        with watching(loaded.name) as on_progress:
+            result = run_loaded(loaded, engine=engine.value, out=out, broker=broker, on_progress=on_progress)
+    except KeyboardInterrupt:
+        print(_interrupted(scenario, loaded.seed, out), file=sys.stderr)
+        raise
     words = words_beside(json)
     Console(file=words).print(render(result, loaded))
     if json is not None:
         _write(result, json)
     print(_next_step(result, scenario, out), file=words)
     return exit_code(result)
+
+
+def _interrupted(scenario: Path, seed: int, out: Path | None) -> str:
+    kept = "" if out is None else f"; what happened so far lies in {out / 'trace' / 'events.jsonl'}"
+    return f"interrupted, nothing judged{kept}; again: swarm run {scenario} --seed {seed}"
 
 
 def _write(result: Result, target: str) -> None:
