@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from swarm.agent.agent import Agent
 from swarm.agent.build import build_agent
 from swarm.agent.config import load_agent_config
 from swarm.agent.lines import Announcer, event_json, link_json
+from swarm.cli.logs import LogLevel, tell
 from swarm.device.turn import DeviceEvent
 from swarm.transport.transport import ConnectionState
 
@@ -30,7 +30,11 @@ def agent(
         typer.Option("--json-events", help="One JSON object a line on stdout for everything that happens."),
     ] = False,
 ) -> None:
-    """Run the agent of one device in the foreground; it never starts a broker."""
+    """Run the agent of one device in the foreground; it never starts a broker.
+
+    It says on stdout what goes as it should and on stderr what somebody may have to look at. With --json-events
+    stdout holds events alone, with --log-json stderr holds one JSON object for each thing said.
+    """
     settings = load_agent_config(config)
     voice = _Voice(json_events=json_events)
     built = build_agent(
@@ -54,10 +58,10 @@ class _Voice:
         self.announcer: Announcer | None = None
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr if self._json else sys.stdout, flush=True)
+        tell(line, on_stdout=not self._json)
 
     def complain(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        tell(line, LogLevel.WARNING)
 
     def on_event(self, event: DeviceEvent) -> None:
         if self._json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final, TypeVar
@@ -13,6 +12,7 @@ import typer
 from rich.console import Console
 
 from swarm.cli.files import JsonOption, words_beside, write_json
+from swarm.cli.logs import is_json, tell
 from swarm.lab.bench.measure import SECONDS_DEFAULT, OnStep, measure
 from swarm.lab.bench.table import render
 
@@ -44,8 +44,8 @@ def bench(
 def _telling() -> Iterator[OnStep]:
     """Give a callback that shows what is measured, on stderr: a spinner on a terminal, else one line a step."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda words, done: print(f"bench: {done:4.0%} {words}", file=sys.stderr, flush=True)
+    if is_json() or not console.is_terminal:
+        yield lambda words, done: tell(f"bench: {done:4.0%} {words}")
         return
     with console.status("bench: starting") as status:
         yield lambda words, done: status.update(f"bench: {done:4.0%} {words}")

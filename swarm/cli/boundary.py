@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 import typer
 
+from swarm.cli.logs import tell_error
 from swarm.primitives.errors import InvariantError, ProofError, SwarmError
 
 EXIT_DONE: Final = 0
@@ -57,17 +57,14 @@ def run_guarded(command: Callable[[], Any]) -> int:
 
 
 def print_error(message: str) -> None:
-    """Print `swarm: error: message` on stderr, on one line whatever the message holds."""
-    # A closed stderr must not turn an error into another one.
-    with contextlib.suppress(OSError, ValueError):
-        print(f"swarm: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """Say `swarm: error: message` on stderr, on one line whatever the message holds; with `--log-json` as an object."""
+    tell_error(" ".join(message.split()))
 
 
 def _exit_code_of(error: BaseException) -> int:
     """Explain `error` and return its exit code."""
     if isinstance(error, InvariantError) or not isinstance(error, SwarmError):
-        traceback.print_exception(error)
-        print_error(f"this is a bug in swarm, please report it with the lines above: {error!r}")
+        tell_error(f"this is a bug in swarm, please report it with the traceback: {error!r}", bug=error)
         return EXIT_FAILED
     print_error(str(error))
     return EXIT_FAILED if isinstance(error, ProofError | CommandFailed) else EXIT_BAD_INPUT

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import typer
 
 from swarm.cli.boundary import CommandFailed
+from swarm.cli.logs import tell
 from swarm.transport.broker import PORT_DEFAULT, EmbeddedBroker
 
 _LOOK_S: Final = 0.5
@@ -25,7 +26,7 @@ def broker(
 ) -> None:
     """Run the embedded MQTT broker in the foreground, reachable from this machine only."""
     with _stop_signal() as stop, EmbeddedBroker(port) as running:
-        print(f"listening on {running.url} (loopback only)", flush=True)
+        tell(f"listening on {running.url} (loopback only)", on_stdout=True)
         while not stop.wait(_LOOK_S):
             if not running.running:
                 raise CommandFailed(

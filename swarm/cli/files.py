@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from swarm.cli.logs import words_on_stderr
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.limits import GENESIS_BYTES_MAX
 from swarm.wire.genesis import Genesis, parse_genesis
@@ -61,7 +62,7 @@ def write_json(data: Any, target: str) -> None:
 
 def words_beside(json_target: str | None) -> TextIO:
     """Return where sentences for people go: stdout, but stderr when JSON goes to stdout."""
-    return sys.stderr if json_target == STDOUT else sys.stdout
+    return words_on_stderr() if json_target == STDOUT else sys.stdout
 
 
 def _reason(error: Exception) -> str:

@@ -16,7 +16,7 @@ import typer.core
 import typer.main
 
 from swarm.cli.boundary import run_guarded
-from swarm.cli.logs import with_log_options
+from swarm.cli.logs import configure_early, with_log_options
 from swarm.primitives.errors import check
 
 
@@ -61,6 +61,7 @@ class LazyGroup(typer.core.TyperGroup):
     ) -> Any:
         """Run the command line `args` (default: the process's own) and exit with its code."""
         words = list(sys.argv[1:] if args is None else args)
+        configure_early(words)
 
         def call() -> Any:
             with self.make_context(prog_name or "swarm", words, **extra) as context:

@@ -16,6 +16,7 @@ from swarm.agent.client.results import ClientError
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.verify import Entry
 from swarm.cli.boundary import CommandFailed
+from swarm.cli.logs import LogLevel, is_json, tell
 from swarm.cli.verify import _report_entry, _report_outcome
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.settings import parse_duration_ms
@@ -70,18 +71,17 @@ async def _watch(client: Client) -> None:
         while True:
             trouble = client.trouble() or ""
             if trouble != said:
-                print(
-                    f"waiting: {trouble}" if trouble else "a quorum answers again",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                if trouble:
+                    tell(f"waiting: {trouble}", LogLevel.WARNING)
+                else:
+                    tell("a quorum answers again")
                 said = trouble
             await asyncio.sleep(_LOOK_S)
 
 
 @contextlib.contextmanager
 def _spinner() -> Iterator[None]:
-    if not sys.stderr.isatty():
+    if is_json() or not sys.stderr.isatty():
         yield
         return
     # Only here: whoever pipes the output does not pay for a terminal library.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -24,6 +23,7 @@ from swarm.cli.light import (
     run_client,
     write_proof,
 )
+from swarm.cli.logs import tell
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.limits import CLIENT_ENTRIES_MAX, NUMBER_MAX
 
@@ -88,7 +88,7 @@ async def _read_all(
     """Show what there is and return the length of the log, at its newest checkpoint."""
     status = await client.status(timeout=min(timeout_s, 2.0))
     if status.has_quorum and not any(m.claim.log_size for m in status.members if m.claim is not None):
-        print(f"the log is empty, as {status.voters_up} voters claim", file=sys.stderr)
+        tell(f"the log is empty, as {status.voters_up} voters claim")
         return 0
     while True:
         got = await client.entries(position, min(count, CLIENT_ENTRIES_MAX), timeout=timeout_s)

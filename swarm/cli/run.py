@@ -12,6 +12,7 @@ from rich.console import Console
 
 from swarm.cli.boundary import EXIT_DONE
 from swarm.cli.files import STDOUT, words_beside
+from swarm.cli.logs import LogLevel, tell
 from swarm.cli.screen import watching
 from swarm.lab.scenario.parse import load_scenario
 from swarm.lab.scenario.result import Result, exit_code
@@ -56,7 +57,7 @@ def run(
         with watching(loaded.name) as on_progress:
             result = run_loaded(loaded, engine=engine.value, out=out, broker=broker, on_progress=on_progress)
     except KeyboardInterrupt:
-        print(_interrupted(scenario, loaded.seed, out), file=sys.stderr)
+        tell(_interrupted(scenario, loaded.seed, out), LogLevel.WARNING)
         raise
     words = words_beside(json)
     Console(file=words).print(render(result, loaded))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swarm.apps.decisions.rules import Outcome
+from swarm.cli.logs import is_json, tell
 from swarm.lab.scenario.progress import OnProgress, Progress, ignore_progress
 from swarm.primitives.settings import format_duration_ms
 
@@ -29,7 +29,7 @@ def watching(title: str, *, quiet: bool = False) -> Iterator[OnProgress]:
     console = Console(stderr=True)
     if quiet:
         yield ignore_progress
-    elif console.is_terminal:
+    elif console.is_terminal and not is_json():
         with Live(console=console, refresh_per_second=REPAINTS_PER_S, transient=True) as live:
             yield lambda progress: live.update(paint(title, progress))
     else:
@@ -47,7 +47,7 @@ class _Lines:
         if time.monotonic() < self._next_at:
             return
         self._next_at = time.monotonic() + LINES_EVERY_S
-        print(line_of(self._title, progress), file=sys.stderr, flush=True)
+        tell(line_of(self._title, progress))
 
 
 def line_of(title: str, progress: Progress) -> str:

@@ -65,6 +65,24 @@ def test_events_as_json(path: Path) -> None:
     assert GENESIS.budget.in_words() in err
 
 
+def test_every_line_is_an_object(path: Path) -> None:
+    code, out, err = lines_until_stopped(path, "cannot be reached", signal.SIGTERM, "--log-json")
+    assert (code, out) == (0, "")
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "warning"]
+    assert lines[0]["message"] == f"dev-0 of test: voter; {GENESIS.budget.in_words()}"
+    assert lines[1]["message"].startswith("dev-0 of test: the broker cannot be reached: ")
+
+
+def test_the_level_filters_what_goes_as_it_should(path: Path) -> None:
+    code, out, err = lines_until_stopped(
+        path, "cannot be reached", signal.SIGTERM, "--log-level", "warning", "--json-events", "--log-json"
+    )
+    assert code == 0
+    assert all("event" in json.loads(line) for line in out.splitlines())
+    assert [json.loads(line)["level"] for line in err.splitlines()] == ["warning"]
+
+
 def test_a_running_agent_has_loaded_neither_lab_nor_numpy_nor_a_broker(path: Path) -> None:
     """A device pays in memory for every module; help or an import alone would prove nothing."""
     words = ["agent", str(path)]
