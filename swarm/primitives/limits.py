@@ -228,6 +228,9 @@ VERIFIED_CACHE_MAX: Final = 2048
 HEARTBEAT_MS: Final = 10_000
 """Interval of the heartbeat (R11), always."""
 
+SILENT_BEATS: Final = 3
+"""Heartbeats without a word after which a peer counts as silent: one or two are lost easily, at QoS 0."""
+
 COMMANDS_WAITING_MAX: Final = 4096
 """Own commands waiting to be bundled into a submission; beyond, the caller hears `busy`."""
 
@@ -263,3 +266,12 @@ CLIENT_WAITERS_PER_MEMBER_MAX: Final = 64
 
 PROTOCOL_COMMANDS_WAITING_MAX: Final = 2 * DECISIONS_OPEN_MAX
 """Own ballots and `deadline passed` waiting, beside COMMANDS_WAITING_MAX: one of each for every open decision."""
+
+CHUNKS_OUTSTANDING_MAX: Final = 4
+"""Chunks that one device has asked for and not got, over all peers: 128 KiB on their way hold no vote up for long."""
+
+ANSWER_LEAVES_MAX: Final = 1024
+"""Leaf hashes in one answer: 34 KiB, as large as a chunk."""
+
+ASK_BITMAP_BYTES_MAX: Final = 32
+"""Bitmap of one question for chunks: its four lie within 256."""

@@ -13,7 +13,11 @@ import msgspec
 from swarm.crypto.digest import sha256
 from swarm.primitives.limits import (
     ANSWER_BLOCKS_MAX,
+    ANSWER_LEAVES_MAX,
+    ASK_BITMAP_BYTES_MAX,
     BLOCK_SUBMISSIONS_MAX,
+    CHUNK_BYTES_MAX,
+    CHUNKS_OUTSTANDING_MAX,
     COMMAND_BYTES_MAX,
     FRAME_BYTES_MAX,
     SUBMISSION_BYTES_MAX,
@@ -167,7 +171,60 @@ class AskStatus(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields=Tr
     """Send your own status, a claim."""
 
 
-Ask = AskCertificates | AskBlock | AskSubmissions | AskBlocks | AskAwait | AskEntries | AskWindow | AskStatus
+class AskLeaves(msgspec.Struct, tag=9, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """Send the leaf hashes of `count` chunks of this release from chunk `first` on."""
+
+    release: Bytes32
+    first: U32
+    count: Annotated[int, msgspec.Meta(ge=1, le=ANSWER_LEAVES_MAX)]
+
+
+class AskChunks(msgspec.Struct, tag=10, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """Send chunks of this release, one a frame: bit 7 - i % 8 of byte i // 8 of `wanted` is chunk `first` + i.
+
+    At most 4 bits are set, the first one and one of the last byte among them, so that a choice has one encoding.
+    With `paths` each chunk comes with its Merkle path, for whoever has no memory for the leaf list.
+    """
+
+    release: Bytes32
+    first: U32
+    wanted: Annotated[bytes, msgspec.Meta(min_length=1, max_length=ASK_BITMAP_BYTES_MAX)]
+    paths: bool
+
+    def __post_init__(self) -> None:
+        """Refuse another number of bits and a second encoding; the decoder makes it `malformed`."""
+        bits = int.from_bytes(self.wanted, "big").bit_count()
+        if bits > CHUNKS_OUTSTANDING_MAX or not self.wanted[0] & 0x80 or not self.wanted[-1]:
+            raise ValueError("a bitmap of 1 to 4 chunks begins and ends with one")
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The chunks asked for, in order."""
+        bits = enumerate(format(int.from_bytes(self.wanted, "big"), f"0{8 * len(self.wanted)}b"))
+        return tuple(self.first + offset for offset, bit in bits if bit == "1")
+
+
+def ask_chunks(release: bytes, indexes: tuple[int, ...], *, paths: bool) -> AskChunks:
+    """Return the question for `indexes`: 1 to 4 different ones, ascending, within `ASK_BITMAP_BYTES_MAX` bytes."""
+    first = indexes[0]
+    bits = bytearray((indexes[-1] - first) // 8 + 1)
+    for index in indexes:
+        bits[(index - first) // 8] |= 0x80 >> (index - first) % 8
+    return AskChunks(release=release, first=first, wanted=bytes(bits), paths=paths)
+
+
+Ask = (
+    AskCertificates
+    | AskBlock
+    | AskSubmissions
+    | AskBlocks
+    | AskAwait
+    | AskEntries
+    | AskWindow
+    | AskStatus
+    | AskLeaves
+    | AskChunks
+)
 
 
 class Request(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -261,8 +318,40 @@ class AnswerBusy(msgspec.Struct, tag=7, array_like=True, forbid_unknown_fields=T
     """I keep too many questions already; ask somebody else."""
 
 
+class AnswerLeaves(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """Leaf hashes of a release from chunk `first` on; believed when the whole list gives the chunk root."""
+
+    release: Bytes32
+    first: U32
+    leaves: Annotated[tuple[Bytes32, ...], msgspec.Meta(min_length=1, max_length=ANSWER_LEAVES_MAX)]
+
+
+class AnswerChunk(msgspec.Struct, tag=9, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """One chunk of a release, and its path to the chunk root where that was asked for (else empty)."""
+
+    release: Bytes32
+    index: U32
+    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=CHUNK_BYTES_MAX)]
+    path: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=32)]
+
+
+class AnswerNoRelease(msgspec.Struct, tag=10, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """I neither run this release nor hold it sealed; ask somebody else."""
+
+    release: Bytes32
+
+
 Answered = (
-    AnswerLeaf | AnswerUnknown | AnswerSuperseded | AnswerEntries | AnswerWindow | AnswerStatus | AnswerBusy
+    AnswerLeaf
+    | AnswerUnknown
+    | AnswerSuperseded
+    | AnswerEntries
+    | AnswerWindow
+    | AnswerStatus
+    | AnswerBusy
+    | AnswerLeaves
+    | AnswerChunk
+    | AnswerNoRelease
 )
 
 

@@ -30,9 +30,12 @@ from swarm.wire.leaves import EventBody, Leaf, decode_leaf, event_leaf, submissi
 from swarm.wire.messages import (
     Answer,
     AnswerBusy,
+    AnswerChunk,
     Answered,
     AnswerEntries,
     AnswerLeaf,
+    AnswerLeaves,
+    AnswerNoRelease,
     AnswerStatus,
     AnswerSuperseded,
     AnswerUnknown,
@@ -42,7 +45,9 @@ from swarm.wire.messages import (
     AskBlock,
     AskBlocks,
     AskCertificates,
+    AskChunks,
     AskEntries,
+    AskLeaves,
     AskStatus,
     AskSubmissions,
     AskWindow,
@@ -209,6 +214,9 @@ ASKS: dict[str, Ask] = {
     "entries": AskEntries(0, 1024),
     "window": AskWindow("ops"),
     "status": AskStatus(),
+    "leaves": AskLeaves(DIGEST, 1024, 1),
+    "chunk": AskChunks(DIGEST, 0, b"\x80", paths=False),
+    "chunks": AskChunks(DIGEST, 2**32 - 300, b"\xa0" + bytes(30) + b"\x81", paths=True),
 }
 
 ANSWERS: dict[str, Answered] = {
@@ -219,6 +227,10 @@ ANSWERS: dict[str, Answered] = {
     "window": AnswerWindow("ops", 2, 1023, 9),
     "status": AnswerStatus(0, 12, 11, 9, 5, CHECKPOINT.log_root, 3, ("dev-0", "dev-2"), "0.1.0"),
     "busy": AnswerBusy(),
+    "leaves": AnswerLeaves(DIGEST, 1024, (DIGEST, bytes(32))),
+    "chunk": AnswerChunk(DIGEST, 7, b"\x00\xff" * 300, ()),
+    "chunk-with-path": AnswerChunk(DIGEST, 2**32 - 1, b"x", (DIGEST,) * 32),
+    "no-release": AnswerNoRelease(DIGEST),
 }
 
 HEARTBEATS: dict[str, Heartbeat] = {

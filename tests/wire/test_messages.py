@@ -14,9 +14,12 @@ from swarm.primitives.errors import DecodeError, ProofError
 from swarm.primitives.limits import COMMAND_BYTES_MAX, FRAME_BYTES_MAX, SUBMISSION_BYTES_MAX
 from swarm.wire.codec import encode
 from swarm.wire.messages import (
+    AskChunks,
     Command,
     Envelope,
+    Request,
     SubmissionBody,
+    ask_chunks,
     decode_answer,
     decode_frame,
     decode_heartbeat,
@@ -195,6 +198,33 @@ def test_the_id_of_a_submission_covers_its_signature() -> None:
     other = seal_submission(NOTE.body, NOTE.signed, bytes(64))
     assert other.body == NOTE.body
     assert other.id != NOTE.id
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [b"", b"\x00", b"\x40", b"\x80\x00", b"\x00\x80", b"\xf8", b"\x80" + bytes(31) + b"\x80", b"\xf0\x80"],
+    ids=["empty", "none", "not-from-first", "tail", "head", "five", "too-long", "five-in-two"],
+)
+def test_a_bitmap_of_other_than_one_to_four_chunks_or_in_a_second_spelling_is_refused(wanted: bytes) -> None:
+    body = encode((1, 2, "dev-2", (10, bytes(32), 0, wanted, False)))
+    with pytest.raises(DecodeError, match="malformed"):
+        decode_request(body)
+
+
+@settings(deadline=None)
+@given(
+    first=st.integers(0, 2**32 - 1),
+    offsets=st.sets(st.integers(1, 255), max_size=3),
+    paths=st.booleans(),
+)
+def test_a_question_for_chunks_names_just_those(first: int, offsets: set[int], paths: bool) -> None:
+    indexes = (first, *(first + offset for offset in sorted(offsets)))
+    ask = ask_chunks(bytes(32), indexes, paths=paths)
+
+    assert ask.indexes == indexes
+    request = Request(boot=1, n=2, to="dev-2", ask=ask)
+    assert decode_request(encode(request)) == request
+    assert isinstance(request.ask, AskChunks)
 
 
 names = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=32)
