@@ -72,6 +72,9 @@ class Announcer:
         match event.kind:
             case events.HEARD:
                 self._hear(str(data["device"]))
+            case events.SILENT:
+                devices = data["devices"]
+                self._miss(devices if isinstance(devices, tuple) else ())
             case events.CLOSED:
                 if isinstance(outcome := data["outcome"], Outcome):
                     self._say(outcome_line(outcome))
@@ -109,6 +112,15 @@ class Announcer:
         self._seen[device] = None
         if before < self._genesis.budget.q:
             self._say_seen()
+
+    def _miss(self, devices: tuple[DeviceId, ...]) -> None:
+        """Complain once when too few voters are left; what comes back is said as at the start."""
+        needed = self._genesis.budget.q
+        had_quorum = len(self._seen) >= needed
+        for device in devices:
+            self._seen.pop(device, None)
+        if had_quorum and len(self._seen) < needed:
+            self._complain(f"{self._who}: quorum lost, {len(self._seen)} of {needed} voters seen, waiting")
 
     def _say_seen(self) -> None:
         needed = self._genesis.budget.q

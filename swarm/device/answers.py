@@ -19,6 +19,7 @@ from swarm.primitives.limits import (
     CLIENT_WAITERS_PER_MEMBER_MAX,
     FRAME_BYTES_MAX,
     HEARTBEAT_MS,
+    SILENT_BEATS,
     VOTERS_MAX,
 )
 from swarm.storage.store import Store, StoredBlock
@@ -247,7 +248,7 @@ class Answers:
 
     def _status(self, now_ms: int) -> AnswerStatus:
         state = self._replica.state
-        alive = sorted(d for d, at in self.peers_heard.items() if now_ms - at < 3 * HEARTBEAT_MS)
+        alive = sorted(d for d, at in self.peers_heard.items() if now_ms - at < SILENT_BEATS * HEARTBEAT_MS)
         recent = tuple(alive[:VOTERS_MAX])
         return AnswerStatus(
             epoch=state.config.epoch,

@@ -53,6 +53,7 @@ from swarm.primitives.limits import (
     HEARTBEAT_MS,
     OUTCOMES_TOLD_AGAIN,
     QUESTIONS_PER_MEMBER_MAX,
+    SILENT_BEATS,
     TURN_ROUNDS_MAX,
 )
 from swarm.storage.store import Batch, Finality, Store, StoredBlock
@@ -416,6 +417,7 @@ class Device:
         if work.now_ms >= self._beat_at_ms:
             self._beat(work.now_ms)
             self._report_drops(work)
+            self._report_silence(work)
         times = [work.wake_at_ms, self._deadlines.next_due_ms() if self._is_voter else None, self._beat_at_ms]
         work.wake_at_ms = min(t for t in times if t is not None)
 
@@ -430,6 +432,16 @@ class Device:
         self._told_drops = counts
         if fresh:
             work.event(events.DROPPED, counts=fresh)
+
+    def _report_silence(self, work: _Work) -> None:
+        """Say at each heartbeat who has fallen silent; forgotten, so that the next word is told as a first one."""
+        heard = self._answers.peers_heard
+        since_ms = work.now_ms - SILENT_BEATS * self._config.heartbeat_ms
+        silent = tuple(sorted(device for device, at_ms in heard.items() if at_ms <= since_ms))
+        for device in silent:
+            del heard[device]
+        if silent:
+            work.event(events.SILENT, devices=silent)
 
     def _beat(self, now_ms: int) -> None:
         state = self.replica.state

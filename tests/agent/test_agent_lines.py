@@ -46,6 +46,27 @@ def test_a_quorum_counts_the_device_itself_and_is_said_once() -> None:
     assert speech.complaints == []
 
 
+def test_a_lost_quorum_is_said_once_and_its_return_as_at_the_start() -> None:
+    speech = Speech()
+    speech.announcer.on_link(UP)
+    for device in ("dev-1", "dev-2", "dev-3"):
+        speech.happens("heard", device=device)
+    speech.said.clear()
+    speech.happens("silent", devices=("obs-0",))
+    speech.happens("silent", devices=("dev-3",))
+    assert speech.complaints == [], "three of three are still seen"
+    speech.happens("silent", devices=("dev-1", "dev-2"))
+    speech.happens("silent", devices=("dev-2",))
+    assert speech.complaints == ["dev-0 of test: quorum lost, 1 of 3 voters seen, waiting"]
+    speech.happens("heard", device="dev-3")
+    speech.happens("heard", device="dev-1")
+    speech.happens("heard", device="dev-2")
+    assert speech.said == [
+        "dev-0 of test: 2 of 3 voters seen, waiting",
+        "dev-0 of test: quorum up",
+    ]
+
+
 def test_an_observer_does_not_count_itself() -> None:
     speech = Speech("obs-0")
     speech.announcer.on_link(UP)

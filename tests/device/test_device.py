@@ -11,7 +11,7 @@ from swarm.device import events
 from swarm.device.proofs import proof_of_key
 from swarm.device.turn import Submit, TellOutcome
 from swarm.primitives.errors import InvariantError, StoreError
-from swarm.primitives.limits import COMMANDS_WAITING_MAX, HEARTBEAT_MS, SUBMISSION_COMMANDS_MAX
+from swarm.primitives.limits import COMMANDS_WAITING_MAX, HEARTBEAT_MS, SILENT_BEATS, SUBMISSION_COMMANDS_MAX
 from swarm.transport.topics import Scope
 from swarm.wire.messages import Envelope, Proposal, SubmissionItem, decode_frame, decode_heartbeat
 from swarm.wire.statements import Certificate, Kind, SignedStatement
@@ -209,6 +209,22 @@ def test_heartbeat_carries_the_last_attestation() -> None:
     assert beat.attest is not None
     assert (beat.attest.kind, beat.attest.number) == (Kind.ATTEST, fleet.heights()["dev-0"])
     assert beat.height == fleet.heights()["dev-0"]
+
+
+def test_a_silence_is_told_once_and_the_next_word_is_news() -> None:
+    fleet = Fleet()
+    fleet.advance(2 * HEARTBEAT_MS, step_ms=50)
+    fleet.crash("dev-3")
+    fleet.crash("dev-2")
+    assert [e["device"] for e in fleet["dev-0"].happened(events.HEARD)] == ["dev-1", "dev-2", "dev-3"]
+    fleet.advance((SILENT_BEATS - 1) * HEARTBEAT_MS, step_ms=50)
+    assert fleet["dev-0"].happened(events.SILENT) == [], "one or two heartbeats are lost easily"
+    fleet.advance(3 * HEARTBEAT_MS, step_ms=50)
+    silent = [who for e in fleet["dev-0"].happened(events.SILENT) for who in e["devices"]]  # type: ignore[attr-defined]
+    assert sorted(silent) == ["dev-2", "dev-3"]
+    fleet.start("dev-3")
+    fleet.advance(HEARTBEAT_MS, step_ms=50)
+    assert [e["device"] for e in fleet["dev-0"].happened(events.HEARD)][3:] == ["dev-3"]
 
 
 def test_an_observer_follows_and_never_votes() -> None:
