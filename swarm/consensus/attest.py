@@ -18,16 +18,46 @@ def on_applied(state: State, applied: Applied) -> None:
     state.applied[applied.height] = applied
     for height in sorted(state.applied)[:-APPLIED_KEPT]:
         del state.applied[height]
-    if applied.notable or applied.height % state.config.snapshot_every == 0:
+    if applied.notable:
         state.attest_candidate = max(state.attest_candidate, applied.height)
+    if applied.height % state.config.snapshot_every == 0 and applied.height > _last(state):
+        # Apart from the candidate: a newer height that comes within the same Δ must not take its place.
+        state.attest_due.append(applied.height)
+    for voter in sorted(state.attests):
+        statement = state.attests[voter].get(applied.height)
+        if statement is not None:
+            _compare(state, statement)
     _match(state, applied.height)
+
+
+def _last(state: State) -> int:
+    return 0 if state.own_attest is None else state.own_attest.number
+
+
+def differs(state: State, height: int, voter: int, digest: bytes) -> bool:
+    """Answer whether an A contradicts the own result of a recent height, for the first time of this voter there.
+
+    Told once a voter and height, in rising order, so that one number a voter is all the memory it takes.
+    """
+    applied = state.applied.get(height)
+    if applied is None or height <= state.alarmed.get(voter, 0):
+        return False
+    return digest != attest_digest(applied.log_size, applied.log_root, applied.state_root)
+
+
+def _compare(state: State, statement: SignedStatement) -> None:
+    """Raise the alarm of R14 where a verified A differs: a bug or a version skew, never evidence."""
+    if differs(state, statement.number, statement.voter, statement.digest):
+        state.alarmed[statement.voter] = statement.number
+        state.note("attest-mismatch", statement.number)
 
 
 def on_attest(state: State, statement: SignedStatement, *, own: bool) -> None:
     """Take a verified A into its sender's slots, the newest four heights (R0)."""
     height, voter = statement.number, statement.voter
+    _compare(state, statement)
     slots = state.attests.setdefault(voter, {})
-    if height in slots:
+    if height in slots or (height <= state.checkpoint_height and not own):
         return
     slots[height] = statement
     for old in sorted(slots)[:-ATTEST_SLOTS]:
@@ -46,13 +76,8 @@ def _match(state: State, height: int) -> None:
     signers: dict[int, bytes] = {}
     for voter in sorted(state.attests):
         statement = state.attests[voter].get(height)
-        if statement is None:
-            continue
-        if statement.digest == digest:
+        if statement is not None and statement.digest == digest:
             signers[voter] = statement.signature
-        else:
-            # A bug or a version skew, never evidence (R14).
-            state.note("attest-mismatch", height)
     need = state.config.budget.r + 1
     if len(signers) < need:
         return
@@ -70,14 +95,17 @@ def _match(state: State, height: int) -> None:
 
 
 def _candidate(state: State) -> tuple[int | None, bool]:
-    """Return the height that R14 asks for, None for none, and whether another voter attested it already.
+    """Return the height that R14 asks for, None for none, and whether it is wanted at once.
 
-    Such a height goes first, so that voters that apply at different speeds meet at one height instead of passing
-    each other for ever.
+    C-th heights go first, since attested heights only rise; then one that another voter attested already, so that
+    voters that apply at different speeds meet at one height instead of passing each other for ever.
     """
     if state.me is None:
         return None, False
-    last = 0 if state.own_attest is None else state.own_attest.number
+    last = _last(state)
+    state.attest_due = [h for h in state.attest_due if h > last and h in state.applied]
+    if state.attest_due:
+        return state.attest_due[0], True
     candidate = state.attest_candidate
     if not state.work and state.delivered_height in state.applied:
         candidate = max(candidate, state.delivered_height) if candidate or state.delivered_height else 0
@@ -97,10 +125,9 @@ def _candidate(state: State) -> tuple[int | None, bool]:
 
 def plan_attest(state: State) -> int | None:
     """Return the height to attest now, None for none: at most one outstanding per Δ, then the newest."""
-    candidate, heard = _candidate(state)
-    last = 0 if state.own_attest is None else state.own_attest.number
-    outstanding = last > state.checkpoint_height
-    if outstanding and not heard and state.now_ms < (state.attest_wanted_at_ms or 0):
+    candidate, at_once = _candidate(state)
+    outstanding = _last(state) > state.checkpoint_height
+    if outstanding and not at_once and state.now_ms < (state.attest_wanted_at_ms or 0):
         return None
     return candidate
 

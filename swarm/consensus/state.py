@@ -181,6 +181,11 @@ class State:
         self.own_attest: SignedStatement | None = None
         self.attest_wanted_at_ms: int | None = None
         self.attest_candidate = 0
+        """The newest height with an event or an operator's submission."""
+        self.attest_due: list[int] = []
+        """C-th heights not attested yet, rising."""
+        self.alarmed: dict[int, int] = {}
+        """Per voter the highest height at which an A of it that differs was told (R14)."""
         self.checkpoint_height = 0
         self.evidence_seen: set[tuple[int, int, str]] = set()
         self.resend_own: list[SignedStatement | Proposal] = []

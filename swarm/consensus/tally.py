@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarm.consensus.attest import differs
 from swarm.consensus.evidence import report
 from swarm.consensus.inputs import ProposalIn
 from swarm.consensus.output import Priority, Send
@@ -18,6 +19,8 @@ def may_want_statement(state: State, kind: int, number: int, voter: int, digest:
     `duplicate`; one of another digest is wanted, since it may be evidence.
     """
     if kind == Kind.ATTEST:
+        if differs(state, number, voter, digest):
+            return None
         if number in state.attests.get(voter, {}):
             return "duplicate"
         return "stale" if number <= state.checkpoint_height else None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from swarm.consensus.attest import APPLIED_KEPT
+from swarm.primitives.limits import ATTEST_SLOTS
+from swarm.wire.messages import Blocks
 from swarm.wire.statements import attest_digest
 from tests.support.cluster import Cluster
-from tests.support.stage import DELTA_MS, GENESIS, A, Made, N, Stage
+from tests.support.stage import DELTA_MS, GENESIS, A, F, Made, N, Stage
 
 
 def quiet_commit(stage: Stage, view: int, parent: Made = GENESIS) -> Made:
@@ -40,6 +45,30 @@ def test_r14_at_every_cth_height() -> None:
         parent = quiet_commit(stage, view, parent)
         stage.pass_ms(DELTA_MS)
     assert stage.signed_views(A) == [2, 4]
+
+
+@pytest.mark.parametrize("pause_ms", [0, 1])
+def test_r14_every_cth_height_also_under_load(pause_ms: int) -> None:
+    """Found by an audit: the newest candidate took the place of a C-th height that waited for its Δ."""
+    stage = Stage(n=20, me=19, snapshot_every=4)
+    stage.work("keeps the device busy")
+    made = GENESIS
+    for view in range(1, 14):
+        made = stage.commit(view, made)
+        stage.pass_ms(pause_ms)
+    assert [height for height in stage.signed_views(A) if height % 4 == 0] == [4, 8, 12]
+
+
+def test_r14_every_cth_height_of_many_applied_in_one_turn() -> None:
+    stage = Stage(n=20, me=19, snapshot_every=4)
+    stage.work("keeps the device busy")
+    chain = [stage.make(1, GENESIS, (stage.submission(),))]
+    for view in range(2, 14):
+        chain.append(stage.make(view, chain[-1], (stage.submission(),)))
+    finality = stage.certificate(F, 13, chain[-1].hash)
+    stage.hear(Blocks(blocks=tuple(made.block for made in chain), finality=finality))
+    assert stage.state.delivered_height == 13
+    assert [height for height in stage.signed_views(A) if height % 4 == 0] == [4, 8, 12]
 
 
 def test_r14_when_going_idle() -> None:
@@ -119,6 +148,41 @@ def test_r14_another_digest_or_the_same_voter_is_no_checkpoint_but_an_alarm() ->
     assert stage.device.disk.checkpoints == []
     assert ("attest-mismatch", 1) in stage.device.notes
     assert stage.device.evidence == [], "an alarm, never evidence"
+
+
+def test_r14_a_different_a_after_the_checkpoint_is_an_alarm_once() -> None:
+    """Found by an audit: below the checkpoint an A was stale before anybody compared it."""
+    stage = Stage()
+    stage.commit(1)
+    stage.hear(stage.vote(A, 1, 3, own_digest(stage)), sender=3)
+    assert len(stage.device.disk.checkpoints) == 1
+    for voter in (2, 3, 2, 3):
+        stage.hear(stage.vote(A, 1, voter, b"x" * 32), sender=voter)
+    assert stage.device.notes.count(("attest-mismatch", 1)) == 2, "one from each voter, not one a copy"
+    assert stage.device.evidence == []
+
+
+def test_r14_a_different_a_is_compared_with_recent_heights_only() -> None:
+    """Bounded: a result is kept for 64 heights, and an alarm a voter and height is told once."""
+    stage = Stage()
+    made = stage.commit(1)
+    for view in range(2, APPLIED_KEPT + 2):
+        made = stage.commit(view, made)
+    stage.hear(stage.vote(A, APPLIED_KEPT + 1, 3, own_digest(stage)), sender=3)
+    for height in range(1, APPLIED_KEPT + 2):
+        stage.hear(stage.vote(A, height, 2, b"x" * 32), sender=2)
+    alarms = [number for name, number in stage.device.notes if name == "attest-mismatch"]
+    assert alarms == list(range(2, APPLIED_KEPT + 2))
+    assert len(stage.state.attests[2]) <= ATTEST_SLOTS
+
+
+def test_r14_an_a_that_equals_what_is_known_below_the_checkpoint_is_not_checked() -> None:
+    stage = Stage()
+    stage.commit(1)
+    stage.hear(stage.vote(A, 1, 3, own_digest(stage)), sender=3)
+    digest = own_digest(stage)
+    assert stage.device.up.why_drop_statement(A, 0, 1, 1, digest) == "stale"
+    assert stage.device.up.why_drop_statement(A, 0, 1, 1, b"x" * 32) is None
 
 
 def test_r14_attestations_that_came_before_the_block_count() -> None:

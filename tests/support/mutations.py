@@ -370,9 +370,23 @@ MUTATIONS = (
     Mutation(
         "a checkpoint of different attestations",
         "attest",
-        "        if statement.digest == digest:",
-        "        if True:",
+        "        if statement is not None and statement.digest == digest:",
+        "        if statement is not None:",
         "test_r14_attest.test_r14_another_digest_or_the_same_voter_is_no_checkpoint_but_an_alarm",
+    ),
+    Mutation(
+        "a C-th height gives way to a newer one",
+        "attest",
+        "    if state.attest_due:",
+        "    if False:",
+        "test_r14_attest.test_r14_every_cth_height_of_many_applied_in_one_turn",
+    ),
+    Mutation(
+        "no alarm after the checkpoint",
+        "tally",
+        "        if differs(state, number, voter, digest):",
+        "        if False:",
+        "test_r14_attest.test_r14_a_different_a_after_the_checkpoint_is_an_alarm_once",
     ),
 )
 
