@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import aiomqtt
 import paho.mqtt.client as mqtt
-from aiomqtt.exceptions import MqttConnectError
+from aiomqtt.exceptions import MqttCodeError, MqttConnectError
 
 from swarm.transport.transport import ConnectionState, Link
 
@@ -23,6 +25,47 @@ CONNECT_TIMEOUT_S: Final = 5.0
 
 _INSTANT_S: Final = 0.05
 _CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)  # Linux only
+
+_ERRNO: Final = re.compile(r"\[Errno -?[0-9]+\] ?")
+_VERSION: Final = "it does not speak MQTT 3.1.1"
+_CLIENT_ID: Final = "it rejects the client identifier"
+_UNAVAILABLE: Final = "its service is unavailable"
+_BAD_LOGIN: Final = "bad user name or password"
+_NOT_AUTHORISED: Final = "not authorised"
+_LOGIN_WORDS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: _VERSION,
+        2: _CLIENT_ID,
+        3: _UNAVAILABLE,
+        4: _BAD_LOGIN,
+        5: _NOT_AUTHORISED,
+        132: _VERSION,
+        133: _CLIENT_ID,
+        134: _BAD_LOGIN,
+        135: _NOT_AUTHORISED,
+        136: _UNAVAILABLE,
+    }
+)
+"""CONNACK: the codes of 3.1.1, and what paho makes of them, which are those of version 5."""
+
+_CLOSED: Final = "the broker closed it"
+_END_WORDS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        2: "the broker sent what is no MQTT 3.1.1",
+        16: "the broker was silent for too long",
+        130: "the broker sent what is no MQTT 3.1.1",
+        141: "the broker was silent for too long",
+    }
+)
+"""The ends of a connection that can be told apart: paho's own numbers, and what it makes of them."""
+
+_TEXT_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "Operation timed out": "the broker did not answer in time",
+        "timed out": "nobody answered in time",
+        "Disconnected during message iteration": _CLOSED,
+    }
+)
 
 # paho and aiomqtt log what `ConnectionState` says better; the library's words stay off people's terminals.
 LIBRARY_LOG: Final = logging.getLogger("swarm.transport.library")
@@ -111,7 +154,12 @@ async def connect(client: Client) -> ConnectionState | None:
         # A refused login is both, and its reason is the better one.
         if not (await asyncio.wait({entering}, timeout=_INSTANT_S))[0]:
             await _abandon(entering)
-            return ConnectionState(Link.UNREACHABLE, "the broker hangs up before it accepts the connection")
+            # Which of the two it is, is not to be had: paho keeps a refused version (CONNACK 1) to itself.
+            return ConnectionState(
+                Link.UNREACHABLE,
+                "the broker hangs up before it accepts the connection;"
+                " it may want a client certificate, or not speak MQTT 3.1.1",
+            )
         await entering
     except asyncio.CancelledError:
         deadline = asyncio.get_running_loop().time() + CONNECT_TIMEOUT_S
@@ -123,12 +171,34 @@ async def connect(client: Client) -> ConnectionState | None:
         await _abandon(entering)
         raise
     except MqttConnectError as error:
-        return ConnectionState(Link.REFUSED, f"the broker refuses the login: {error}")
+        return ConnectionState(Link.REFUSED, f"the broker refuses the login: {login_words(error)}")
     except aiomqtt.MqttError as error:
-        return ConnectionState(Link.UNREACHABLE, f"the broker cannot be reached: {error}")
+        return ConnectionState(Link.UNREACHABLE, f"the broker cannot be reached: {words_of(error)}")
     finally:
         hung_up.cancel()
     return None
+
+
+def login_words(error: MqttConnectError) -> str:
+    """Return why a broker refuses a login, in words: the return codes of MQTT 3.1.1, section 3.2.2.3."""
+    return _LOGIN_WORDS.get(_code_of(error), f"return code {_code_of(error)}")
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an error of the libraries below means for a person, without their numbers."""
+    if isinstance(error, MqttConnectError):
+        return login_words(error)
+    if isinstance(error, MqttCodeError):
+        return _END_WORDS.get(_code_of(error), _CLOSED)
+    text = _ERRNO.sub("", str(error)).strip()
+    return _TEXT_WORDS.get(text, text) or type(error).__name__
+
+
+def _code_of(error: MqttCodeError) -> int:
+    """Return the number in an error: paho turns those of MQTT 3.1.1 into those of version 5, or leaves them."""
+    code = error.rc
+    number = getattr(code, "value", code)
+    return number if isinstance(number, int) else -1
 
 
 async def _abandon(entering: asyncio.Future[Client]) -> None:

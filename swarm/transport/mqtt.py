@@ -38,6 +38,7 @@ from swarm.transport.connection import (
     shut,
     socket_of,
     until_lost,
+    words_of,
 )
 from swarm.transport.topics import QOS, RETAINED, Scope, parse, subscriptions, topic_of, topic_status
 from swarm.transport.transport import ConnectionState, Frame, Inbox, Link, Outbox, Outgoing
@@ -233,7 +234,7 @@ class MqttTransport:
             return ConnectionState(Link.LOST, _reason_of(done))
         except aiomqtt.MqttError as error:
             goodbye = False
-            return ConnectionState(Link.LOST, str(error))
+            return ConnectionState(Link.LOST, f"connection lost: {words_of(error.__cause__ or error)}")
         finally:
             said_hello, self.connected, self._socket = self.connected, False, None
             await end_tasks(work)
@@ -429,5 +430,5 @@ def _reason_of(done: set[asyncio.Future[None]] | set[asyncio.Task[None]]) -> str
     for task in done:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            return f"connection lost: {error.__cause__ or error}"
+            return f"connection lost: {words_of(error.__cause__ or error)}"
     return "connection closed"

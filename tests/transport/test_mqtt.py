@@ -7,11 +7,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from aiomqtt.exceptions import MqttCodeError, MqttConnectError, MqttError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from swarm.primitives import limits
 from swarm.transport import mqtt
+from swarm.transport.connection import words_of
 from swarm.transport.mqtt import BACKOFF_CAP_S, backoff_s
 from swarm.transport.topics import Scope, topic_all
 from swarm.transport.transport import Inbox, Link, Outgoing, Transport
@@ -95,10 +99,69 @@ async def test_a_refused_login_is_said_once_and_tried_again() -> None:
         async with asyncio.timeout(PATIENCE_S), broker.changed:
             await broker.changed.wait_for(lambda: broker.connects >= 4)
         assert a.links == [Link.REFUSED]
-        assert "uthori" in a.states[0].reason
+        assert a.states[0].reason == "the broker refuses the login: not authorised"
         broker.connack = 0
         await a.until_said(Link.CONNECTED)
         assert a.links == [Link.REFUSED, Link.CONNECTED]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (2, "it rejects the client identifier"),
+        (3, "its service is unavailable"),
+        (4, "bad user name or password"),
+        (5, "not authorised"),
+    ],
+)
+async def test_the_return_codes_of_a_login_in_words(code: int, words: str) -> None:
+    async with scripted_broker(connack=code) as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.REFUSED)
+        assert a.states[0].reason == f"the broker refuses the login: {words}"
+
+
+async def test_a_refused_version_is_told_as_a_broker_that_hangs_up() -> None:
+    async with scripted_broker(connack=1) as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.UNREACHABLE)
+        assert a.states[0].reason.endswith("or not speak MQTT 3.1.1")
+
+
+async def test_a_broker_that_hangs_up_is_told_without_numbers() -> None:
+    async with scripted_broker() as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.CONNECTED)
+        broker.hang_up()
+        await a.until_said(Link.LOST)
+        assert a.states[1].reason == "connection lost: the broker closed it"
+
+
+async def test_nobody_there_is_told_without_numbers() -> None:
+    async with device("mqtt://127.0.0.1:1", "a", ["b"]) as a:
+        await a.until_said(Link.UNREACHABLE)
+        assert a.states[0].reason == "the broker cannot be reached: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MqttConnectError(5), "not authorised"),
+        (MqttConnectError(1), "it does not speak MQTT 3.1.1"),
+        (MqttConnectError(77), "return code 77"),
+        (MqttCodeError(ReasonCode(PacketTypes.DISCONNECT, "Unspecified error")), "the broker closed it"),
+        (
+            MqttCodeError(ReasonCode(PacketTypes.DISCONNECT, "Keep alive timeout")),
+            "the broker was silent for too long",
+        ),
+        (MqttCodeError(4, "Could not publish message"), "the broker closed it"),
+        (MqttCodeError(16), "the broker was silent for too long"),
+        (MqttCodeError(None), "the broker closed it"),
+        (MqttError("Operation timed out"), "the broker did not answer in time"),
+        (MqttError("[Errno 113] No route to host"), "No route to host"),
+        (MqttError("[Errno -2] Name or service not known"), "Name or service not known"),
+        (ConnectionResetError(), "ConnectionResetError"),
+    ],
+)
+def test_what_the_libraries_say_in_words(error: Exception, words: str) -> None:
+    assert words_of(error) == words
 
 
 async def test_a_refused_subscription_is_said_with_its_topic() -> None:
