@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import msgspec
 
+from swarm.lab.scenario.firmware import DURING, STOLEN, During
 from swarm.lab.scenario.schema import (
     DISK_FAULTS,
     KNOWN_FAULTS,
+    POWER_OFF_MS,
     SUPPORTED_ATTACKS,
     SUPPORTED_FAULTS,
     BrokerDown,
@@ -24,11 +26,14 @@ from swarm.lab.scenario.schema import (
     Heal,
     Latency,
     Partition,
+    PowerCut,
     Restart,
     Slow,
+    StolenKeys,
     Wipe,
 )
 from swarm.primitives.errors import ConfigError
+from swarm.primitives.limits import RELEASE_KEYS_MAX
 from swarm.primitives.settings import (
     DurationMs,
     Name,
@@ -50,8 +55,14 @@ from swarm.primitives.settings import (
     refuse_unknown,
 )
 
-_LASTING: Final = ("slow", "disk", "broker")
+_LASTING: Final = ("slow", "disk", "broker", "power_cut")
 """Faults that `for` may end; the others end by another line."""
+
+_BESIDE: Final[Mapping[str, tuple[str, ...]]] = {
+    "power_cut": ("during",),
+    "stolen_keys": ("release", "from"),
+}
+"""What else may stand beside a fault's key."""
 
 
 class _CutKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +102,8 @@ class _When(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: DurationMs
     order: int
     for_ms: PositiveMs | None
+    beside: Mapping[str, Node]
+    """What stands beside the fault's own key."""
 
 
 def read_faults(nodes: Iterable[Node], devices: Iterable[str], duration_ms: int) -> tuple[Fault, ...]:
@@ -136,7 +149,8 @@ def _in_short(ids: tuple[str, ...]) -> str:
 
 def _read_fault(node: Node, order: int, known: tuple[str, ...], duration_ms: int) -> Fault:
     entries = entries_of(node)
-    refuse_unknown(node, ("at", "for", *KNOWN_FAULTS), what="fault or key")
+    beside = {key for key in entries if key in KNOWN_FAULTS for key in _BESIDE.get(key, ())}
+    refuse_unknown(node, ("at", "for", *sorted(beside), *KNOWN_FAULTS), what="fault or key")
     keys = [key for key in entries if key in KNOWN_FAULTS]
     if not keys:
         raise node.error("names no fault", hint=f"known: {', '.join(KNOWN_FAULTS)}")
@@ -154,6 +168,7 @@ def _read_fault(node: Node, order: int, known: tuple[str, ...], duration_ms: int
         at_ms=read_duration_ms(entries["at"]),
         order=order,
         for_ms=read_positive_ms(entries["for"]) if "for" in entries else None,
+        beside={key: item for key, item in entries.items() if key in beside},
     )
     if when.at_ms >= duration_ms:
         at, end = format_duration_ms(when.at_ms), format_duration_ms(duration_ms)
@@ -269,6 +284,35 @@ def _read_byzantine(body: Node, when: _When, known: tuple[str, ...]) -> Fault:
     return Byzantine(at_ms=when.at_ms, order=when.order, device=keys.device, attack=keys.attack)
 
 
+def _read_power_cut(body: Node, when: _When, known: tuple[str, ...]) -> Fault:
+    during: During | None = None
+    if "during" in when.beside:
+        during = cast("During", read_choice(when.beside["during"], DURING, what="step"))
+    return PowerCut(
+        at_ms=when.at_ms,
+        order=when.order,
+        for_ms=POWER_OFF_MS if when.for_ms is None else when.for_ms,
+        devices=_read_devices(body, known),
+        during=during,
+    )
+
+
+def _read_stolen_keys(body: Node, when: _When, known: tuple[str, ...]) -> Fault:
+    del (
+        known
+    )  # a thief may hold the key of a member that runs no device; who exists is checked with the release keys
+    count = convert(body, int)
+    if not 1 <= count <= RELEASE_KEYS_MAX:
+        raise body.error(f"must be 1 to {RELEASE_KEYS_MAX}, got {count}")
+    return StolenKeys(
+        at_ms=when.at_ms,
+        order=when.order,
+        count=count,
+        release=read_name(when.beside["release"]) if "release" in when.beside else STOLEN,
+        origin=read_name(when.beside["from"]) if "from" in when.beside else "",
+    )
+
+
 _READERS: Final[Mapping[str, Callable[[Node, _When, tuple[str, ...]], Fault]]] = {
     "crash": _read_crash,
     "restart": _read_restart,
@@ -282,6 +326,8 @@ _READERS: Final[Mapping[str, Callable[[Node, _When, tuple[str, ...]], Fault]]] =
     "clock": _read_clock,
     "broker": _read_broker,
     "byzantine": _read_byzantine,
+    "power_cut": _read_power_cut,
+    "stolen_keys": _read_stolen_keys,
 }
 
 

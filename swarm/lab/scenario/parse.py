@@ -9,6 +9,7 @@ import msgspec
 
 from swarm.agent.config import read_text_file
 from swarm.lab.scenario.faults import check_devices, check_latency, read_faults
+from swarm.lab.scenario.firmware_parse import check_firmware, is_order, read_firmware, read_orders
 from swarm.lab.scenario.schema import (
     KNOWN_CPUS,
     NUMBER_RULES,
@@ -77,6 +78,7 @@ class _ScenarioKeys(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Node, ...] = ()
     workload: tuple[Node, ...] = ()
     expect: Expect = Expect()
+    firmware: Node | None = None
 
 
 class _DecideKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +123,8 @@ def parse_scenario(
     check_latency(keys.network.latency, root, "network", "latency")
     _check_cpu(root, keys.cpu)
     ids = keys.devices.ids
+    firmware = None if keys.firmware is None else read_firmware(keys.firmware, keys.devices)
+    orders = [(index, node) for index, node in enumerate(keys.workload) if is_order(node)]
     scenario = Scenario(
         source=source,
         name=keys.name,
@@ -134,10 +138,13 @@ def parse_scenario(
         clock=keys.clock,
         cpu=keys.cpu,
         faults=read_faults(keys.faults, ids, length_ms),
-        workload=tuple(_read_work_line(node, ids) for node in keys.workload),
+        workload=tuple(_read_work_line(node, ids) for node in keys.workload if not is_order(node)),
         expect=keys.expect,
+        firmware=firmware,
+        orders=read_orders(orders, firmware, keys.devices, budget, length_ms),
     )
     _check_expect(root, scenario)
+    check_firmware(root, scenario)
     return scenario
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from swarm.lab.scenario.firmware_result import FirmwareRow, check_firmware_expectations
 from swarm.lab.scenario.schema import ExpectDecisions, Scenario
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.quorum import Budget
@@ -112,7 +113,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that `result.json` says.
 
     `caught_up_ms` is the time from the end of the last fault until every correct device that is up had applied
-    the height that any of them had at that end; None if that never happened. `firmware` comes with that room.
+    the height that any of them had at that end; None if that never happened. `firmware` is None without that section.
     """
 
     scenario: str
@@ -135,7 +136,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[DecisionRow, ...]
     invariants: Mapping[str, str]
     expectations: tuple[ExpectationRow, ...] = ()
-    firmware: Mapping[str, str] | None = None
+    firmware: FirmwareRow | None = None
     caught_up_ms: int | None = None
 
     def to_json(self) -> str:
@@ -221,6 +222,11 @@ def check_expectations(result: Result, scenario: Scenario) -> tuple[ExpectationR
         rows.append(_row(f"convicted: {_names(wanted)}", _names(got), wanted == got))
     for subject, wants in expect.decisions.items():
         rows.extend(_check_decisions(result, subject, wants))
+    if expect.firmware is not None:
+        rows.extend(
+            _row(found.expect, found.actual, found.held)
+            for found in check_firmware_expectations(result.firmware, expect.firmware)
+        )
     return tuple(rows)
 
 

@@ -13,6 +13,13 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from swarm.agent.config import BehaviourBlock, read_behaviour
+from swarm.lab.scenario.firmware import (
+    STOLEN,
+    During,
+    ExpectFirmware,
+    FirmwareModel,
+    FirmwareOrder,
+)
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.limits import (
     COMMAND_BYTES_MAX,
@@ -47,11 +54,15 @@ KNOWN_FAULTS: Final = (
     "clock",
     "broker",
     "byzantine",
+    "power_cut",
+    "stolen_keys",
 )
 """Every fault line of CONTRACTS, by its key."""
 
 SUPPORTED_FAULTS: Final[Mapping[str, frozenset[str]]] = {
-    "sim": frozenset({"crash", "restart", "partition", "cut", "heal", "byzantine"}),
+    "sim": frozenset(
+        {"crash", "restart", "partition", "cut", "heal", "byzantine", "power_cut", "stolen_keys"}
+    ),
     "mqtt": frozenset({"crash", "restart", "partition", "cut", "heal", "byzantine"}),
 }
 """Which fault lines work, by engine. A line that works in no engine is refused when the file is read."""
@@ -81,6 +92,12 @@ SUPPORTED_RULES: Final = ("majority", "median")
 SIMULATOR_REFUSES_KINDS: Final = ("file",)
 """Built-in behaviours that read the world outside, which a repeatable run cannot have."""
 
+OPERATORS_MAX: Final = 8
+"""Of a scenario: more people than ever agree on a release."""
+
+POWER_OFF_MS: Final = 1_000
+"""How long the power stays away after a cut that does not say it."""
+
 DISK_FAULTS: Final = ("torn_write", "lost_unsynced", "full", "slow", "bit_flip")
 
 # ------------------------------------------------------------------------------------------ sections
@@ -99,6 +116,7 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 
     voters: Annotated[int, Between(0, VOTERS_MAX)]
     observers: Annotated[int, Between(0, MEMBERS_MAX - VOTERS_MAX)] = 0
+    operators: Annotated[int, Between(0, OPERATORS_MAX)] = 0
     behaviour: BehaviourBlock | None = None
     each: Mapping[str, DeviceOverride] = {}
 
@@ -111,6 +129,11 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
     def observer_ids(self) -> tuple[str, ...]:
         """`obs-0`, `obs-1` and so on, by number."""
         return tuple(f"obs-{number}" for number in range(self.observers))
+
+    @property
+    def operator_ids(self) -> tuple[str, ...]:
+        """`ops-0`, `ops-1` and so on, by number: members that run no device."""
+        return tuple(f"ops-{number}" for number in range(self.operators))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -269,6 +292,26 @@ class Byzantine(_FaultBase, frozen=True, kw_only=True):
     attack: str
 
 
+class PowerCut(_LastingFault, frozen=True, kw_only=True):
+    """The power of the devices goes, and comes back after `for_ms`.
+
+    With `during` it goes in the middle of the next such step that begins at `at_ms` or later: in the bytes of a
+    chunk, of an intent, of a swap by the bootloader, of a confirmation.
+    """
+
+    devices: tuple[str, ...]
+    during: During | None = None
+
+
+class StolenKeys(_FaultBase, frozen=True, kw_only=True):
+    """A thief with `count` release keys signs a release of his own and has `origin` propose it."""
+
+    count: int
+    release: str = STOLEN
+    origin: str = ""
+    """A member whose key is stolen too; empty = the last voter."""
+
+
 Fault = (
     Crash
     | Restart
@@ -283,6 +326,8 @@ Fault = (
     | BrokerDown
     | BrokerImpair
     | Byzantine
+    | PowerCut
+    | StolenKeys
 )
 """The closed set of faults; a `match` over it ends in `assert_never`."""
 
@@ -300,6 +345,8 @@ _FAULT_KEYS: Final[Mapping[type[_FaultBase], str]] = {
     BrokerDown: "broker",
     BrokerImpair: "broker",
     Byzantine: "byzantine",
+    PowerCut: "power_cut",
+    StolenKeys: "stolen_keys",
 }
 
 
@@ -363,6 +410,7 @@ class Expect(msgspec.Struct, frozen=True, kw_only=True):
     caught_up_within_ms: PositiveMs | None = msgspec.field(name="caught_up_within", default=None)
     convicted: Annotated[tuple[str, ...], Reads(partial(read_names, may_be_empty=True))] | None = None
     decisions: Mapping[str, ExpectDecisions] = {}
+    firmware: ExpectFirmware | None = None
 
 
 # ------------------------------------------------------------------------------------------ scenario
@@ -388,6 +436,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[Fault, ...]
     workload: tuple[WorkLine, ...]
     expect: Expect
+    firmware: FirmwareModel | None = None
+    orders: tuple[FirmwareOrder, ...] = ()
 
     @property
     def last_fault_end_ms(self) -> int:
@@ -416,6 +466,10 @@ def check_engine(scenario: Scenario, engine: str) -> None:
             hint=f"try --engine {others[0]}",
         )
 
+    if engine != "sim" and scenario.firmware is not None:
+        raise refuse("firmware", "firmware")
+    if engine != "sim" and scenario.devices.operators:
+        raise refuse("devices.operators", "an operator")
     for fault in scenario.faults:
         key = fault_key(fault)
         if key not in SUPPORTED_FAULTS[engine]:

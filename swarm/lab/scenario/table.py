@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from swarm.lab.scenario.firmware_table import render_firmware
 from swarm.lab.scenario.result import (
     HELD,
     DecisionRow,
@@ -25,8 +26,10 @@ from swarm.lab.scenario.schema import (
     Cut,
     Fault,
     Partition,
+    PowerCut,
     Restart,
     Scenario,
+    StolenKeys,
     fault_key,
 )
 from swarm.primitives.quorum import Budget
@@ -46,6 +49,8 @@ def render(result: Result, scenario: Scenario | None = None) -> RenderableType:
         parts.append(_faults_table(scenario))
     if result.decisions:
         parts.append(_decisions_table(result.decisions))
+    if result.firmware is not None:
+        parts.extend(render_firmware(result.firmware))
     parts.append(_suspects(result))
     parts.append(_figures(result))
     if result.expectations:
@@ -92,6 +97,9 @@ def _story(device: str, byzantine: bool, scenario: Scenario | None) -> str:
             parts.append(f"back at {at}")
         elif isinstance(fault, Byzantine) and device == fault.device:
             parts.append(f"byzantine from {at}: {fault.attack}")
+        elif isinstance(fault, PowerCut) and device in fault.devices:
+            during = f" during {fault.during}" if fault.during else ""
+            parts.append(f"power cut at {at}{during}")
     if byzantine and not any(part.startswith("byzantine") for part in parts):
         parts.append("byzantine")
     return ", ".join(parts)
@@ -111,6 +119,8 @@ def _whom(fault: Fault) -> str:
         return f"{fault.sender} -> {', '.join(fault.receivers)}"
     if isinstance(fault, Byzantine):
         return f"{fault.device}: {fault.attack}"
+    if isinstance(fault, StolenKeys):
+        return f"{fault.count} release keys sign {fault.release}"
     if isinstance(fault, BrokerImpair):
         return "the broker mistreats messages"
     devices = getattr(fault, "devices", None)
