@@ -17,6 +17,19 @@ import typer
 
 from swarm.agent.config import check_broker_url
 from swarm.agent.keyfile import write_key_file
+from swarm.cli.firmware.first import (
+    RELEASE_FOLDER,
+    NewKeys,
+    firmware_line,
+    first_release,
+    launcher_command,
+    new_keys,
+    read_threshold,
+    write_release_folder,
+)
+from swarm.cli.firmware.manifests import CLASS_DEFAULT, read_class
+from swarm.cli.firmware.program import outfit_device
+from swarm.cli.firmware.release_file import SUFFIX, ReleaseFile
 from swarm.crypto.keys import SEED_BYTES, KeyPair
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import DeviceId, checked_name
@@ -25,7 +38,7 @@ from swarm.primitives.quorum import PRESETS, Budget, budget_of
 from swarm.primitives.settings import nearest_hint
 from swarm.storage.lock import sync_folder
 from swarm.storage.sqlite import create_store
-from swarm.wire.genesis import Genesis, Member, Role
+from swarm.wire.genesis import APPS_DEFAULT, Genesis, Member, Role
 
 BROKER_DEFAULT: Final = "mqtt://127.0.0.1:1883"
 OPERATOR: Final[DeviceId] = "operator"
@@ -49,6 +62,11 @@ behaviours:
   - {{subject: temperature, kind: thermostat, mean: {mean}, bias: {bias}, noise: {noise}}}
 """
 
+ROLLOUT_APP: Final = "rollout@1"
+
+_APP: Final = re.compile(r"([a-z0-9-]{1,32})(@[1-9][0-9]{0,3})?(?:=([A-Za-z_][\w.]*:[A-Za-z_]\w*))?")
+"""Name, version (1 if left out), and where its class is: `inventory@2=mypackage.inventory:Inventory`."""
+
 _OPERATOR_YAML: Final = """\
 # An identity that opens decisions and submits, and never votes. Paths are relative to this file.
 genesis: genesis.json
@@ -56,6 +74,15 @@ device: {id}
 key: {id}.key
 broker: {{url: {url}}}
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Firmware:
+    """What every device folder gets beside the rest."""
+
+    keys: NewKeys
+    release: ReleaseFile
+    class_text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +109,25 @@ def init(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the swarm; that of DIR if left out.")
     ] = None,
+    app: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--app",
+            metavar="NAME[=MODULE:CLASS]",
+            help="An application of your own, in genesis and every agent.yaml; repeat for more.",
+        ),
+    ] = None,
+    firmware: Annotated[
+        str | None,
+        typer.Option(
+            "--firmware",
+            metavar="K/N",
+            help="Let the swarm update its devices: K of N new keys sign releases.",
+        ),
+    ] = None,
+    class_: Annotated[
+        str, typer.Option("--class", metavar="VENDOR/CLASS", help="What kind of device all of them are.")
+    ] = CLASS_DEFAULT,
 ) -> None:
     """Make the files of a new swarm: genesis, one folder per device, an operator's folder."""
     target = _free_target(directory)
@@ -93,11 +139,52 @@ def init(
     url = broker or BROKER_DEFAULT
     check_broker_url(url, "--broker")
     swarm = _name_after(target) if name is None else checked_name(name, where="--name", what="swarm")
+    named, targets = read_apps(app or [])
+    device_class = read_class(class_)
+    keys = None if firmware is None else new_keys(read_threshold(firmware, "--firmware"))
     identities = _new_identities(devices, observers)
     members = tuple(Member(identity.id, identity.role, identity.public) for identity in identities)
-    genesis = Genesis(swarm=swarm, u=limit.u, members=members)
-    _build_whole(target, genesis, identities, url)
+    genesis = Genesis(
+        swarm=swarm,
+        u=limit.u,
+        members=members,
+        apps=(*APPS_DEFAULT, *named, *([] if keys is None else [ROLLOUT_APP])),
+        release=None if keys is None else keys.for_genesis,
+    )
+    outfit = None
+    if keys is not None:
+        release = first_release(genesis, device_class, keys)
+        outfit = _Firmware(keys=keys, release=release, class_text=class_)
+    _build_whole(target, genesis, identities, url, targets, outfit)
     print("\n".join(describe_swarm(directory, genesis, url, is_own_broker=broker is None)))
+
+
+def read_apps(texts: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the `name@version` of applications for genesis, and name -> `module:Class` where that is given.
+
+    Raises `ConfigError` for what is none, is listed twice, or is ours already.
+    """
+    named: dict[str, str] = {}
+    targets: dict[str, str] = {}
+    ours = [entry.partition("@")[0] for entry in (*APPS_DEFAULT, ROLLOUT_APP)]
+    for text in texts:
+        match = _APP.fullmatch(text)
+        if match is None:
+            raise ConfigError(
+                f"{text!r} is no application",
+                where="--app",
+                hint="inventory, inventory@2 or inventory=mypackage.inventory:Inventory",
+            )
+        name = match[1]
+        if name in ours:
+            hint = "use --firmware K/N" if name == "rollout" else "leave it out, it is there anyway"
+            raise ConfigError(f"{name!r} is built in", where="--app", hint=hint)
+        if name in named:
+            raise ConfigError(f"{name!r} is named twice", where="--app")
+        named[name] = f"{name}{match[2] or '@1'}"
+        if match[3]:
+            targets[name] = match[3]
+    return tuple(named.values()), targets
 
 
 def read_budget(devices: int, text: str) -> Budget:
@@ -156,7 +243,14 @@ def _new_identities(devices: int, observers: int) -> list[_Identity]:
     return identities
 
 
-def _build_whole(target: Path, genesis: Genesis, identities: list[_Identity], url: str) -> None:
+def _build_whole(
+    target: Path,
+    genesis: Genesis,
+    identities: list[_Identity],
+    url: str,
+    apps: dict[str, str],
+    firmware: _Firmware | None,
+) -> None:
     """Write everything into a folder beside `target` and give it its name last."""
     try:
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".new", dir=target.parent))
@@ -165,7 +259,15 @@ def _build_whole(target: Path, genesis: Genesis, identities: list[_Identity], ur
     try:
         _write_public(draft / "genesis.json", genesis.to_json())
         for number, identity in enumerate(identities):
-            _write_member(draft / identity.id, genesis, identity, url, BIASES[number % len(BIASES)])
+            bias = BIASES[number % len(BIASES)]
+            _write_member(
+                draft / identity.id, genesis, identity, _agent_yaml(identity, url, bias, apps, firmware), url
+            )
+            if firmware is not None and identity.role != "operator":
+                outfit_device(draft / identity.id, firmware.release)
+                sync_folder(draft / identity.id)
+        if firmware is not None:
+            write_release_folder(draft / RELEASE_FOLDER, firmware.keys, firmware.release)
         sync_folder(draft)
         # Onto an empty folder too; the system refuses one that has been filled meanwhile.
         draft.rename(target)
@@ -176,16 +278,23 @@ def _build_whole(target: Path, genesis: Genesis, identities: list[_Identity], ur
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write_member(folder: Path, genesis: Genesis, identity: _Identity, url: str, bias: float) -> None:
+def _agent_yaml(
+    identity: _Identity, url: str, bias: float, apps: dict[str, str], firmware: _Firmware | None
+) -> str:
+    text = _AGENT_YAML.format(id=identity.id, url=json.dumps(url), mean=MEAN, noise=NOISE, bias=bias)
+    if apps:
+        text += "apps: {" + ", ".join(f"{name}: {target}" for name, target in apps.items()) + "}\n"
+    return text + ("" if firmware is None else firmware_line(firmware.class_text))
+
+
+def _write_member(folder: Path, genesis: Genesis, identity: _Identity, agent: str, url: str) -> None:
     folder.mkdir(mode=0o700)
     _write_public(folder / "genesis.json", genesis.to_json())
     write_key_file(folder / f"{identity.id}.key", identity.seed)
-    # A JSON text is a quoted YAML text, whatever a URL holds.
-    quoted = json.dumps(url)
     if identity.role == "operator":
-        _write_public(folder / "operator.yaml", _OPERATOR_YAML.format(id=identity.id, url=quoted))
+        # A JSON text is a quoted YAML text, whatever a URL holds.
+        _write_public(folder / "operator.yaml", _OPERATOR_YAML.format(id=identity.id, url=json.dumps(url)))
     else:
-        agent = _AGENT_YAML.format(id=identity.id, url=quoted, mean=MEAN, noise=NOISE, bias=bias)
         _write_public(folder / "agent.yaml", agent)
         create_store(folder / f"{identity.id}.sqlite", genesis.id, identity.id, identity.public)
     sync_folder(folder)
@@ -214,6 +323,7 @@ def describe_swarm(directory: Path, genesis: Genesis, url: str, *, is_own_broker
         f"{folders}: one device each, with agent.yaml, key, sealed store and its own genesis.json;",
         "  move such a folder to its machine, never run it twice and never bring back an old copy",
         f"{directory}/{OPERATOR}: yours, to open decisions and to ask; with operator.yaml and key",
+        *_describe_firmware(directory, genesis),
         "",
         f"Each agent.yaml has a thermostat as an example. It senses {MEAN} with a small bias of the device",
         f"({min(BIASES)} to {max(BIASES)}) and noise ({NOISE}), so their median comes out near {MEAN}.",
@@ -227,10 +337,28 @@ def describe_swarm(directory: Path, genesis: Genesis, url: str, *, is_own_broker
     ]
     if command := broker_command(url):
         lines.append(command if is_own_broker else f"{command}    # unless one runs there already")
-    lines += [f"swarm agent {shlex.quote(f'{directory}/{id}/agent.yaml')}" for id in runners]
+    lines += [
+        f"swarm agent {shlex.quote(f'{directory}/{id}/agent.yaml')}"
+        if genesis.release is None
+        else launcher_command(directory, id)
+        for id in runners
+    ]
     operator = shlex.quote(f"{directory}/{OPERATOR}/operator.yaml")
     lines.append(f"swarm decide temperature --rule median --scale 2 --as {operator}")
+    if genesis.release is not None:
+        lines.append(f"swarm firmware status --as {operator}")
     return lines
+
+
+def _describe_firmware(directory: Path, genesis: Genesis) -> list[str]:
+    keys = genesis.release
+    if keys is None:
+        return []
+    return [
+        f"{directory}/{RELEASE_FOLDER}: {len(keys.keys)} release keys, {keys.k} of them sign a release;",
+        "  give each to somebody else, and keep them off the devices;",
+        f"  1{SUFFIX} is what the devices run now: this very program, sealed in their first slot",
+    ]
 
 
 def broker_command(url: str) -> str | None:
