@@ -227,8 +227,9 @@ def _claim(port: int) -> int:
             if error.errno == errno.EADDRINUSE:
                 raise ConfigError(
                     f"port {port} is busy",
-                    hint=f"choose another with `swarm broker --port N`, "
-                    f"or use the broker that is there: --broker mqtt://{LOOPBACK}:{port}",
+                    hint="if a broker runs there already, use that one and start none;"
+                    " else choose another port with `swarm broker --port N`"
+                    f" and write mqtt://{LOOPBACK}:N into the yaml files",
                 ) from None
             raise ConfigError(
                 f"port {port} cannot be used: {error.strerror}", hint="a port above 1023"
