@@ -44,6 +44,8 @@ def submit(
     body = text.encode("utf-8", "surrogateescape") if text is not None else _read(file)
     if len(body) > COMMAND_BYTES_MAX:
         raise ConfigError(f"a note has at most {COMMAND_BYTES_MAX} bytes", where=str(file or "TEXT"))
+    if not body:
+        raise ConfigError("a note has at least one byte", where=str(file or "TEXT"))
     timeout_s = read_timeout_s(timeout)
     check_proof_target(proof)
 
