@@ -14,7 +14,8 @@ from swarm.apps.router import Refusal, command_key, read_body
 from swarm.apps.verify import DECISIONS_APP
 from swarm.crypto.merkle import leaf_hash, root_of_range, verify_consistency
 from swarm.primitives.errors import ProofError
-from swarm.wire.certificates import Verify, verify_checkpoint
+from swarm.storage.store import StoredBlock
+from swarm.wire.certificates import Verify, verify_certificate, verify_checkpoint
 from swarm.wire.genesis import Genesis
 from swarm.wire.leaves import decode_leaf, submission_leaf
 from swarm.wire.messages import (
@@ -23,10 +24,13 @@ from swarm.wire.messages import (
     AnswerSuperseded,
     AnswerUnknown,
     AskEntries,
+    Blocks,
     Checkpoint,
     Submission,
+    decode_submission,
 )
 from swarm.wire.proof import encode_proof, proof_from, verify
+from swarm.wire.statements import Kind, header_hash
 
 _DECISIONS = "decisions"
 
@@ -111,6 +115,35 @@ class Belief:
             answer.position, believed.checkpoint.log_size, answer.frontier, answer.rest
         )
         return self._proved(believed.checkpoint, answer.position, believed.leaves[0], path)
+
+    def blocks(self, answer: Blocks, *, height: int, parent: bytes) -> tuple[StoredBlock, ...]:
+        """Believe blocks of the log from `height` on: each names the one before, the first one `parent`, the last is final.
+
+        A quorum signed that the last one is final, so all before it are (PROTOCOL R7). Raises `ProofError` or
+        `DecodeError`.
+        """
+        believed: list[StoredBlock] = []
+        for block in answer.blocks:
+            header = block.header
+            if header.height != height + len(believed) or header.parent != parent:
+                raise ProofError("blocks that do not follow each other")
+            bodies = tuple(decode_submission(raw) for raw in block.submissions)
+            if tuple(body.id for body in bodies) != header.submissions:
+                raise ProofError("a block whose submissions are others")
+            parent = header_hash(header)
+            believed.append(StoredBlock(parent, header, bodies))
+        finality = answer.finality
+        if finality is None or finality.kind != Kind.FINALIZE or finality.digest != parent:
+            raise ProofError("blocks that nobody says are final")
+        verify_certificate(
+            finality,
+            swarm_id=self._genesis.id,
+            epoch=0,
+            voter_keys=self._genesis.voter_keys,
+            q=self._genesis.budget.q,
+            verify=self._verify,
+        )
+        return tuple(believed)
 
     def _proved(self, checkpoint: Checkpoint, position: int, leaf: bytes, path: tuple[bytes, ...]) -> Proved:
         proof = encode_proof(proof_from(self._genesis, checkpoint, position=position, leaf=leaf, path=path))

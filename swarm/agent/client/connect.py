@@ -33,7 +33,9 @@ from swarm.agent.client.turn import (
     ClientTurn,
     Forget,
     Result,
+    VerifiedBlocks,
     Want,
+    WantBlocks,
     WantDecision,
     WantEntries,
     WantOutcome,
@@ -53,7 +55,7 @@ from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import DeviceId, checked_name
 from swarm.primitives.limits import COMMAND_BYTES_MAX, DECISION_SCALE_MAX, NUMBER_MAX, TURN_INPUTS_MAX
 from swarm.primitives.settings import parse_duration_ms
-from swarm.storage.store import Store
+from swarm.storage.store import Store, StoredBlock
 from swarm.transport.mqtt import MqttTransport
 from swarm.transport.topics import Scope
 from swarm.transport.transport import ConnectionState, Inbox, Link, Outgoing, Transport
@@ -239,6 +241,14 @@ class Client:
     async def proof(self, position: int, *, timeout: float = TIMEOUT_S) -> ProvedEntry:  # noqa: ASYNC109  -- as submit
         """Return the entry at `position` with its proof; waits for it when the log is not that long yet."""
         return cast("ProvedEntry", await self._call(partial(WantProof, position=position), timeout))
+
+    async def blocks(self, height: int, parent: bytes, *, wait: float) -> tuple[StoredBlock, ...]:
+        """Return blocks of the log from `height` on, which a quorum calls final; none where nobody had any in `wait` s.
+
+        `parent` = hash of the block before (that of the genesis block for height 1).
+        """
+        make = partial(WantBlocks, height=height, parent=parent, wait_ms=int(wait * 1000))
+        return cast("VerifiedBlocks", await self._call(make, wait + TIMEOUT_S)).blocks
 
     async def status(self, *, timeout: float = 2.0) -> SwarmStatus:  # noqa: ASYNC109  -- as submit
         """Return every voter's own claim about itself; whoever does not answer within `timeout` has none."""

@@ -33,6 +33,8 @@ from swarm.agent.client.turn import (
     Finished,
     Forget,
     Result,
+    VerifiedBlocks,
+    WantBlocks,
     WantDecision,
     WantEntries,
     WantOutcome,
@@ -62,8 +64,10 @@ from swarm.wire.messages import (
     AnswerLeaf,
     AnswerStatus,
     AskAwait,
+    AskBlocks,
     AskEntries,
     AskStatus,
+    Blocks,
     Command,
     Submission,
 )
@@ -202,6 +206,9 @@ class ClientCore:
             case WantProof():
                 self._open(message.ticket, now_ms)
                 self._prove(message, now_ms)
+            case WantBlocks():
+                self._open(message.ticket, now_ms)
+                self._blocks(message, now_ms)
             case WantStatus():
                 self._open(message.ticket, now_ms)
                 self._status(message, now_ms)
@@ -383,6 +390,27 @@ class ClientCore:
             return Step.DONE
 
         self._ask(want.ticket, Inquiry(ask, judge, due_ms=now_ms))
+
+    def _blocks(self, want: WantBlocks, now_ms: int) -> None:
+        def judge(member: DeviceId, _answer: Answered) -> Step:
+            raise ProofError(f"{member} answers another question")
+
+        def judge_blocks(_member: DeviceId, answer: Blocks) -> Step:
+            believed = self._belief.blocks(answer, height=want.height, parent=want.parent)
+            self._finish(want.ticket, VerifiedBlocks(believed))
+            return Step.DONE
+
+        self._ask(
+            want.ticket,
+            Inquiry(
+                AskBlocks(height=want.height),
+                judge,
+                judge_blocks=judge_blocks,
+                due_ms=now_ms,
+                deadline_ms=now_ms + want.wait_ms,
+                at_deadline=lambda: self._finish(want.ticket, VerifiedBlocks(())),
+            ),
+        )
 
     def _status(self, want: WantStatus, now_ms: int) -> None:
         claims: dict[DeviceId, AnswerStatus] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from swarm.agent.client.members import Roster
@@ -18,7 +19,16 @@ from swarm.device.verifier import Verifier
 from swarm.primitives.errors import DecodeError, ProofError
 from swarm.primitives.ids import DeviceId
 from swarm.transport.topics import Scope
-from swarm.wire.messages import AnswerBusy, Answered, Ask, Envelope, decode_answer, decode_frame
+from swarm.wire.messages import (
+    AnswerBusy,
+    Answered,
+    Ask,
+    AskBlocks,
+    Blocks,
+    Envelope,
+    decode_answer,
+    decode_frame,
+)
 from swarm.wire.statements import Kind
 
 PATIENCE_MS: Final = 1_000
@@ -42,6 +52,14 @@ Judge = Callable[[DeviceId, Answered], Step]
 """Takes an answer and does what follows from it. Raises `DecodeError` or `ProofError` when it is not to be believed."""
 
 
+BlocksJudge = Callable[[DeviceId, Blocks], Step]
+"""The same for blocks of the log, which no member signs: they carry the quorum's certificate."""
+
+
+def _no_blocks(_member: DeviceId, _blocks: Blocks) -> Step:
+    raise DecodeError("unwanted-item")
+
+
 @dataclass(slots=True, eq=False)
 class Inquiry:
     """One question on its way; `width` members are asked at a time."""
@@ -51,6 +69,8 @@ class Inquiry:
     width: int = 1
     deadline_ms: int | None = None
     at_deadline: Callable[[], None] = lambda: None
+    judge_blocks: BlocksJudge = _no_blocks
+    """Judges what answers an `AskBlocks`."""
     due_ms: int = 0
     offset: int = 0
     patience_ms: int = PATIENCE_MS
@@ -139,6 +159,9 @@ class Questions:
             return
         for item in items:
             try:
+                if isinstance(item, Blocks):
+                    self._on_blocks(frame.sender, item, now_ms)
+                    continue
                 if not isinstance(item, Envelope) or item.kind != Kind.ANSWER:
                     raise DecodeError("unwanted-item")
                 if item.sender != frame.sender:
@@ -161,8 +184,20 @@ class Questions:
         if isinstance(answer.content, AnswerBusy):
             self._ask_next(inquiry, now_ms)
             return
+        self._follow(inquiry, member, partial(inquiry.judge, member, answer.content), now_ms)
+
+    def _on_blocks(self, member: DeviceId, blocks: Blocks, now_ms: int) -> None:
+        """Hear blocks that this member was asked for. Whoever else sends them cannot be told from it; they verify."""
+        ask = AskBlocks(height=blocks.blocks[0].header.height)
+        inquiry = next((i for i in self._open if i.ask == ask and member in i.counters), None)
+        if inquiry is None:
+            raise DecodeError("no-such-question")
+        self._follow(inquiry, member, partial(inquiry.judge_blocks, member, blocks), now_ms)
+
+    def _follow(self, inquiry: Inquiry, member: DeviceId, judge: Callable[[], Step], now_ms: int) -> None:
+        """Do what follows from an answer; an unbelievable one costs its sender trust."""
         try:
-            step = inquiry.judge(member, answer.content)
+            step = judge()
         except (DecodeError, ProofError) as error:
             self._roster.blame(member, now_ms)
             self._ask_next(inquiry, now_ms)

@@ -111,6 +111,15 @@ class SwarmStatus:
         return sum(member.claim is not None for member in self.members)
 
     @property
+    def reliable_height(self) -> int | None:
+        """Return a height that the log has reached for sure, None when too few voters answered.
+
+        r+1 voters claim as much or more, so an honest one does.
+        """
+        heights = sorted((m.claim.height for m in self.members if m.claim is not None), reverse=True)
+        return heights[self.budget.r] if len(heights) > self.budget.r else None
+
+    @property
     def has_quorum(self) -> bool:
         """Whether as many voters answered as are needed to make anything final."""
         return self.voters_up >= self.budget.q

@@ -14,6 +14,7 @@ from swarm.agent.client.results import (
     VerifiedEntries,
 )
 from swarm.device.turn import FrameIn, OutFrame
+from swarm.storage.store import StoredBlock
 from swarm.wire.messages import Command
 
 # ------------------------------------------------------------------------------------------ inputs
@@ -62,6 +63,19 @@ class WantProof:
 
 
 @dataclass(frozen=True, slots=True)
+class WantBlocks:
+    """Read consecutive blocks of the log from `height`, whose parent has the hash `parent`; ends with `VerifiedBlocks`.
+
+    With none after `wait_ms`: nobody says when there is nothing new.
+    """
+
+    ticket: int
+    height: int
+    parent: bytes
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class WantStatus:
     """Ask every voter about itself, wait this long for answers; ends with a `SwarmStatus`."""
 
@@ -76,12 +90,20 @@ class Forget:
     ticket: int
 
 
-Want = WantSubmit | WantDecision | WantOutcome | WantEntries | WantProof | WantStatus
+Want = WantSubmit | WantDecision | WantOutcome | WantEntries | WantProof | WantBlocks | WantStatus
 ClientInput = FrameIn | Want | Forget
 
 # ------------------------------------------------------------------------------------------ output
 
-Result = Receipt | DecidedOutcome | VerifiedEntries | ProvedEntry | SwarmStatus
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBlocks:
+    """Consecutive blocks of the log, in order, with a quorum's word that they are final; none if nobody had any."""
+
+    blocks: tuple[StoredBlock, ...]
+
+
+Result = Receipt | DecidedOutcome | VerifiedEntries | ProvedEntry | VerifiedBlocks | SwarmStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,172 @@
+"""A light client replays the log: real devices in virtual time, and blocks that must not be believed."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from swarm.agent.client.belief import Belief
+from swarm.agent.client.replay import Logged, Replay
+from swarm.agent.client.results import SwarmStatus
+from swarm.agent.client.turn import VerifiedBlocks, WantBlocks, WantStatus, WantSubmit
+from swarm.apps.rollout.entries import Propose, encode_command
+from swarm.apps.rollout.events import Proposed
+from swarm.apps.rollout.manifest import encode_manifest, release_id, sign_release, sorted_signatures
+from swarm.crypto.signing import verify
+from swarm.primitives.errors import ConfigError, DecodeError, InvariantError, ProofError
+from swarm.wire.genesis import Genesis
+from swarm.wire.messages import Block, Blocks, Command, decode_frame
+from swarm.wire.statements import Certificate, genesis_header, header_hash
+from tests.support.light_swarm import LightSwarm
+from tests.support.rollouts import make_manifest, make_rollout_genesis, release_keypairs
+from tests.support.swarms import make_genesis
+
+
+def proposal(genesis: Genesis, number: int = 2) -> bytes:
+    manifest = encode_manifest(make_manifest(genesis.id, number))
+    signatures = sorted_signatures(
+        sign_release(pair, release_id(manifest)) for pair in release_keypairs()[:2]
+    )
+    return encode_command(Propose(manifest, signatures))
+
+
+def submit(swarm: LightSwarm, app: str, body: bytes) -> None:
+    swarm.until(WantSubmit(swarm.ticket(), Command(app=app, body=body)))
+
+
+def blocks_after(swarm: LightSwarm, replay: Replay, *, wait_ms: int = 3_000) -> VerifiedBlocks:
+    want = WantBlocks(swarm.ticket(), replay.height + 1, replay.tip, wait_ms)
+    result = swarm.until(want)
+    assert isinstance(result, VerifiedBlocks)
+    return result
+
+
+@pytest.fixture(scope="module")
+def served() -> tuple[Genesis, Blocks]:
+    """Return real blocks with their certificate, as a member sends them."""
+    swarm = LightSwarm(genesis=make_rollout_genesis())
+    for text in (b"one", b"two", b"three"):
+        submit(swarm, "notes", text)
+    answers: list[Blocks] = []
+    swarm._client_turn_plain = swarm._client_turn  # type: ignore[attr-defined]
+
+    def listen(inputs: list[object]) -> None:
+        for frame in inputs:
+            payload = getattr(frame, "payload", b"")
+            if payload:
+                answers.extend(item for item in decode_frame(payload) if isinstance(item, Blocks))
+        swarm._client_turn_plain(inputs)  # type: ignore[attr-defined]
+
+    swarm._client_turn = listen  # type: ignore[assignment, method-assign]
+    blocks_after(swarm, Replay(swarm.genesis))
+    return swarm.genesis, answers[0]
+
+
+def test_the_replayed_log_is_the_devices_log() -> None:
+    swarm = LightSwarm(genesis=make_rollout_genesis())
+    replay = Replay(swarm.genesis)
+    for number in range(5):
+        submit(swarm, "notes", b"%d" % number)
+    submit(swarm, "rollout", proposal(swarm.genesis))
+    status = swarm.until(WantStatus(swarm.ticket(), 2_000))
+    assert isinstance(status, SwarmStatus)
+    target = status.reliable_height
+    assert target is not None
+    logged: list[Logged] = []
+    while replay.height < target:
+        logged += replay.absorb(blocks_after(swarm, replay).blocks)
+    device = swarm.devices["dev-0"]
+    assert replay.height == device.ledger.height
+    assert (replay.log_size, replay.log_root) == (
+        device.ledger.frontier.size,
+        device.ledger.frontier.root(),
+    )
+    (event,) = logged
+    assert isinstance(event.event, Proposed)
+    leaf = swarm.stores["dev-0"].leaf(event.position)
+    assert leaf is not None
+    assert leaf[:1] == b"\x02"
+    assert replay.rollout.release(event.event.release) is not None
+
+
+def test_nothing_new_is_no_failure() -> None:
+    swarm = LightSwarm(genesis=make_rollout_genesis())
+    replay = Replay(swarm.genesis)
+    submit(swarm, "notes", b"one")
+    replay.absorb(blocks_after(swarm, replay).blocks)
+    assert blocks_after(swarm, replay, wait_ms=500) == VerifiedBlocks(())
+
+
+def test_a_member_that_does_not_answer_is_passed_over() -> None:
+    swarm = LightSwarm(genesis=make_rollout_genesis())
+    submit(swarm, "notes", b"one")
+    swarm.deaf_to_client = {"dev-0", "dev-1", "dev-3"}
+    assert blocks_after(swarm, Replay(swarm.genesis), wait_ms=20_000).blocks
+
+
+def test_an_application_that_is_not_here_is_named() -> None:
+    with pytest.raises(ConfigError, match="inventory@1"):
+        Replay(make_genesis(apps=("inventory@1", "rollout@1")))
+
+
+def test_blocks_that_do_not_follow_the_tip_are_a_bug(served: tuple[Genesis, Blocks]) -> None:
+    genesis, answer = served
+    start = header_hash(genesis_header(genesis.id))
+    blocks = Belief(genesis, verify).blocks(answer, height=1, parent=start)
+    replay = Replay(genesis)
+    with pytest.raises(InvariantError):
+        replay.absorb(blocks[1:])
+    assert replay.absorb(blocks) == ()
+    assert replay.height == len(blocks)
+
+
+# ------------------------------------------------------------------------------ lies
+
+
+def believe(genesis: Genesis, answer: Blocks, *, height: int = 1, parent: bytes = b"") -> object:
+    start = parent or header_hash(genesis_header(genesis.id))
+    return Belief(genesis, verify).blocks(answer, height=height, parent=start)
+
+
+def test_true_blocks_are_believed(served: tuple[Genesis, Blocks]) -> None:
+    genesis, answer = served
+    assert believe(genesis, answer)
+
+
+def test_blocks_of_another_place_are_not(served: tuple[Genesis, Blocks]) -> None:
+    genesis, answer = served
+    with pytest.raises(ProofError, match="follow each other"):
+        believe(genesis, answer, height=2)
+    with pytest.raises(ProofError, match="follow each other"):
+        believe(genesis, answer, parent=b"\x01" * 32)
+    with pytest.raises(ProofError, match="follow each other"):
+        believe(genesis, Blocks(answer.blocks[1:], answer.finality))
+    with pytest.raises(ProofError, match="follow each other"):
+        believe(genesis, Blocks((answer.blocks[0], *answer.blocks[2:]), answer.finality))
+
+
+def test_blocks_without_a_quorums_word_are_not(served: tuple[Genesis, Blocks]) -> None:
+    genesis, answer = served
+    with pytest.raises(ProofError, match="nobody says"):
+        believe(genesis, Blocks(answer.blocks, None))
+    with pytest.raises(ProofError, match="nobody says"):
+        believe(genesis, Blocks(answer.blocks[:-1], answer.finality))
+    assert isinstance(answer.finality, Certificate)
+    few = msgspec.structs.replace(answer.finality, signatures=answer.finality.signatures[:2])
+    with pytest.raises(DecodeError, match="too-few-signatures"):
+        believe(genesis, Blocks(answer.blocks, few))
+    (voter, signature), *others = answer.finality.signatures
+    forged = msgspec.structs.replace(
+        answer.finality, signatures=((voter, bytes([signature[0] ^ 1]) + signature[1:]), *others)
+    )
+    with pytest.raises(DecodeError, match="bad-signature"):
+        believe(genesis, Blocks(answer.blocks, forged))
+
+
+def test_other_bodies_under_a_true_header_are_not(served: tuple[Genesis, Blocks]) -> None:
+    genesis, answer = served
+    full = next(index for index, block in enumerate(answer.blocks) if block.submissions)
+    emptied = Block(answer.blocks[full].header, ())
+    blocks = (*answer.blocks[:full], emptied, *answer.blocks[full + 1 :])
+    with pytest.raises(ProofError, match="submissions are others"):
+        believe(genesis, Blocks(blocks, answer.finality))
