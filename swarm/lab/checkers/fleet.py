@@ -211,8 +211,8 @@ class FleetRules:
         """Note that a device started an image, and whether it had applied that image's revocation."""
         self._rules.on_start(device, revoked=revoked, other_slot_fits=other_slot_fits)
 
-    def on_quiet(self, devices: Iterable[str]) -> None:
-        """Nothing has happened for a long time: (9) for every plan, (10) for `devices`."""
+    def on_quiet_devices(self, devices: Iterable[str]) -> None:
+        """(10) No report is under way: the log must believe what `devices` truly run."""
         believed = {}
         for device in devices:
             running = self._running.get(device)
@@ -221,9 +221,11 @@ class FleetRules:
             new = self._rules.truths[device].new_image
             same = self.believed.get(device) == running.digest
             believed[device] = new if same else not new
-        self._rules.on_quiet(
-            believed, [plan.state for plan in self._plans.values() if plan.state != "planned"]
-        )
+        self._rules.on_quiet(believed, ())
+
+    def on_quiet_plans(self) -> None:
+        """(9) No timer is under way: every plan that began must have ended, or wait for people."""
+        self._rules.on_quiet({}, [plan.state for plan in self._plans.values() if plan.state != "planned"])
 
     def verdicts(self) -> dict[str, str]:
         """Return name -> `held` or `violated: ...` for every invariant."""

@@ -173,7 +173,7 @@ PLAN_STATES: Final = (
 )
 """What `expect.firmware.state` may name; `none` = nothing is planned."""
 
-RELEASE_STATES: Final = ("proposed", "approved", "revoked", "voided", "contradicted", "unknown")
+RELEASE_STATES: Final = ("proposed", "approved", "revoked", "voided", "contradicted", "suspended", "unknown")
 """What `expect.firmware.releases` may name; `unknown` = the log holds no such release."""
 
 
