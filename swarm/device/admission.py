@@ -5,6 +5,7 @@ Nothing below sees what did not pass. Unauthenticated fields only ever cause a d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from swarm.consensus.inputs import (
@@ -29,9 +30,16 @@ from swarm.primitives.ids import DeviceId
 from swarm.transport.topics import Scope
 from swarm.wire.genesis import Genesis
 from swarm.wire.messages import (
+    Answer,
+    AnswerBusy,
+    AnswerChunk,
+    AnswerLeaves,
+    AnswerNoRelease,
     AskBlock,
     AskBlocks,
     AskCertificates,
+    AskChunks,
+    AskLeaves,
     AskSubmissions,
     Block,
     Blocks,
@@ -41,6 +49,7 @@ from swarm.wire.messages import (
     Request,
     Submission,
     SubmissionItem,
+    decode_answer,
     decode_frame,
     decode_heartbeat,
     decode_request,
@@ -50,6 +59,11 @@ from swarm.wire.messages import (
 from swarm.wire.statements import Certificate, Kind, SignedStatement, header_hash
 
 PROTOCOL_ASKS = (AskCertificates, AskBlock, AskSubmissions, AskBlocks)
+DELIVERY_ASKS = (AskLeaves, AskChunks)
+DELIVERY_ANSWERS = (AnswerLeaves, AnswerChunk, AnswerNoRelease, AnswerBusy)
+
+Expects = Callable[[DeviceId, Answer], bool]
+"""Whether this device waits for that answer of that member: all it knows before the signature is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +74,38 @@ class ClientAsk:
     request: Request
 
 
-Admitted = Input | ClientAsk
+@dataclass(frozen=True, slots=True)
+class DeliveryAsk:
+    """A member's question for chunks of a release, for `device/delivery/server`."""
+
+    sender: DeviceId
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAnswer:
+    """An answer to this device's own question for chunks, for `device/delivery/fetcher`."""
+
+    sender: DeviceId
+    answer: Answer
+
+
+Admitted = Input | ClientAsk | DeliveryAsk | DeliveryAnswer
 
 
 class Admission:
     """The door of one device. `admit` returns what passed; `dropped` counts the rest by reason."""
 
-    def __init__(self, genesis: Genesis, me: DeviceId, replica: Replica, verifier: Verifier) -> None:
-        """Guard the door of `me`; the replica says what it wants before anything is verified."""
+    def __init__(
+        self,
+        genesis: Genesis,
+        me: DeviceId,
+        replica: Replica,
+        verifier: Verifier,
+        expects: Expects | None = None,
+    ) -> None:
+        """Guard the door of `me`; the replica says what it wants before anything is verified, as `expects` does."""
+        self._expects = expects
         self._genesis = genesis
         self._me = me
         self._replica = replica
@@ -226,6 +264,8 @@ class Admission:
                 return self._heartbeat(frame, envelope)
             case Kind.REQUEST:
                 return self._request(envelope)
+            case Kind.ANSWER:
+                return self._answer(frame, envelope)
             case _:
                 raise DecodeError("unwanted-envelope")
 
@@ -250,7 +290,25 @@ class Admission:
         if isinstance(request.ask, PROTOCOL_ASKS):
             ask: ProtocolAsk = request.ask
             return [RequestIn(envelope.sender, ask)]
+        if isinstance(request.ask, DELIVERY_ASKS):
+            return [DeliveryAsk(envelope.sender, request)]
         return [ClientAsk(envelope.sender, request)]
+
+    def _answer(self, frame: FrameIn, envelope: Envelope) -> list[Admitted]:
+        """Let in what answers an open question of ours, once: that names our own counter, so no window is needed.
+
+        A window would even refuse chunks, which leave after everything else and so fall behind their counters.
+        """
+        if self._expects is None or frame.scope is not Scope.TO:
+            raise DecodeError("unwanted-envelope")
+        answer = decode_answer(envelope.body)
+        if answer.to != self._me:
+            raise DecodeError("not-for-me")
+        if not isinstance(answer.content, DELIVERY_ANSWERS) or not self._expects(envelope.sender, answer):
+            raise DecodeError("unasked")
+        if not self._verifier.envelope(envelope):
+            raise DecodeError("bad-signature")
+        return [DeliveryAnswer(envelope.sender, answer)]
 
     def _fresh(self, envelope: Envelope, boot: int, n: int) -> None:
         """Refuse a replay before and a forgery after the counter check; only a good signature moves the window."""

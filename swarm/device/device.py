@@ -25,7 +25,7 @@ from swarm.consensus.replica import Replica
 from swarm.consensus.state import Config
 from swarm.crypto.keys import KeyPair
 from swarm.device import events
-from swarm.device.admission import Admission, Admitted, ClientAsk
+from swarm.device.admission import Admission, Admitted, ClientAsk, DeliveryAnswer, DeliveryAsk
 from swarm.device.answers import Answers
 from swarm.device.counters import Counter
 from swarm.device.deadlines import Deadlines
@@ -235,10 +235,14 @@ class Device:
                     return
                 for admitted in self._admission.admit(message):
                     self._hear(admitted, work)
-                    if not isinstance(admitted, ClientAsk):
-                        self.replica.absorb(admitted, work.now_ms)
-                    elif not work.questions.put(admitted):
-                        self._admission.drop(_OVER_SHARE)
+                    match admitted:
+                        case ClientAsk():
+                            if not work.questions.put(admitted):
+                                self._admission.drop(_OVER_SHARE)
+                        case DeliveryAsk() | DeliveryAnswer():
+                            self._admission.drop("unwanted-delivery")
+                        case _:
+                            self.replica.absorb(admitted, work.now_ms)
             case Submit(app=app, command=command, tag=tag):
                 refused = self._own.why_refused(app, command)
                 if refused is not None:
@@ -255,6 +259,8 @@ class Device:
             case StatementIn(statement=statement):
                 peer = self._config.genesis.voter_ids[statement.voter]
             case HeartbeatIn(sender=peer) | RequestIn(sender=peer) | ClientAsk(sender=peer):
+                pass
+            case DeliveryAsk(sender=peer) | DeliveryAnswer(sender=peer):
                 pass
             case _:
                 return

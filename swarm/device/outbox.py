@@ -12,7 +12,18 @@ from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import FRAME_BYTES_MAX
 from swarm.transport.topics import Scope
 from swarm.wire.codec import encode
-from swarm.wire.messages import Answer, Answered, Ask, Envelope, Heartbeat, Item, Request
+from swarm.wire.messages import (
+    Answer,
+    AnswerChunk,
+    Answered,
+    AnswerLeaves,
+    Ask,
+    Envelope,
+    Heartbeat,
+    Item,
+    Request,
+    encode_frame,
+)
 from swarm.wire.statements import Kind, envelope_bytes
 
 _FRAME_ITEMS_MAX = 4096
@@ -32,6 +43,7 @@ class Outbox:
         self._keypair = keypair
         self._counter = counter
         self._items: dict[tuple[Scope, DeviceId | None], dict[bytes, None]] = {}
+        self._bulk: list[OutFrame] = []
 
     @property
     def counter(self) -> Counter:
@@ -50,26 +62,33 @@ class Outbox:
         return boot, n
 
     def answer(self, to: DeviceId, request: Request, content: Answered) -> None:
-        """Queue a signed answer to a light client's request."""
+        """Queue a signed answer to a member's request; chunks and their leaves go as bulk, each in its own frame."""
         boot, n = self._counter.next()
         body = Answer(boot=boot, n=n, to=to, re_boot=request.boot, re_n=request.n, content=content)
-        self.put(self._envelope(Kind.ANSWER, encode(body)), to)
+        envelope = self._envelope(Kind.ANSWER, encode(body))
+        if isinstance(content, AnswerChunk | AnswerLeaves):
+            self._bulk.append(OutFrame(Scope.TO, to, encode_frame((envelope,)), bulk=True))
+        else:
+            self.put(envelope, to)
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Queue a signed heartbeat."""
         self.put(self._envelope(Kind.HEARTBEAT, encode(heartbeat)), None, Scope.BEAT)
 
     def take(self) -> tuple[OutFrame, ...]:
-        """Return the frames of everything queued, and start anew."""
+        """Return the frames of everything queued, bulk last, and start anew."""
         frames: list[OutFrame] = []
         for (scope, to), encoded in self._items.items():
             frames.extend(OutFrame(scope, to, payload) for payload in _pack(list(encoded)))
+        frames.extend(self._bulk)
         self._items.clear()
+        self._bulk.clear()
         return tuple(frames)
 
     def discard(self) -> None:
         """Forget everything queued: the turn's transaction failed, so nothing of it may leave."""
         self._items.clear()
+        self._bulk.clear()
 
     def _envelope(self, kind: Kind, body: bytes) -> Envelope:
         signature = sign(self._keypair, envelope_bytes(self._swarm_id, kind, body))

@@ -54,6 +54,8 @@ class OutFrame:
     scope: Scope
     to: DeviceId | None
     payload: bytes
+    bulk: bool = False
+    """A chunk of firmware: leaves only while nothing else waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ ROLLOUT_REASON_MAX: Final = 100
 """Characters of a reason in a halt, a revocation or a report."""
 
 STAGES_KEPT: Final = 1024
-"""Stages of one plan; a plan that would need more waits for ever and is given up by a rollback."""
+"""Stages of one plan; one that would need more freezes at its deadline, and can be given up or taken back."""
 
 # ----------------------------------------------------------------------------- local caps
 
@@ -231,6 +231,15 @@ HEARTBEAT_MS: Final = 10_000
 SILENT_BEATS: Final = 3
 """Heartbeats without a word after which a peer counts as silent: one or two are lost easily, at QoS 0."""
 
+CLAIM_QUESTIONS_MAX: Final = 8
+"""Questions for the sake of a claim that fewer than r+1 voters make; eight back-offs are a quarter of a minute."""
+
+CLAIM_DOUBT_MS: Final = HEARTBEAT_MS
+"""For how long such a claimant is then ignored at first: until about its next heartbeat."""
+
+CLAIM_DOUBT_MAX_MS: Final = 16 * HEARTBEAT_MS
+"""And at most: a liar costs eight questions in that time, an honest one that nobody could ask is asked again."""
+
 COMMANDS_WAITING_MAX: Final = 4096
 """Own commands waiting to be bundled into a submission; beyond, the caller hears `busy`."""
 
@@ -275,3 +284,42 @@ ANSWER_LEAVES_MAX: Final = 1024
 
 ASK_BITMAP_BYTES_MAX: Final = 32
 """Bitmap of one question for chunks: its four lie within 256."""
+
+QUESTIONS_REMEMBERED: Final = 256
+"""Own questions for chunks whose late answers are still welcome."""
+
+CHUNKS_HELD_MAX: Final = 32
+"""Checked chunks in memory that wait for the disk: 1 MiB, then nothing more is asked for."""
+
+CHUNKS_AHEAD_IN_ORDER: Final = 8
+"""How far ahead of the next chunk to write one is asked for where the back end takes them in order only."""
+
+CHECKPOINT_CHUNKS: Final = 16
+"""Chunks after which they are made durable; what a power cut costs at most."""
+
+CHECKPOINT_MS: Final = 1_000
+"""And at the latest so long after the first of them was written."""
+
+ASKERS_SERVED_MAX: Final = 8
+"""Askers of chunks served at a time: four chunks for each of them are 1 MiB that waits for the broker."""
+
+ASKER_TURN_MS: Final = 30_000
+"""How long an asker surely keeps its place when others wait."""
+
+ASKER_IDLE_MS: Final = 10_000
+"""After so long without a question its place is free."""
+
+SERVED_FRAME_EVERY_MS: Final = 1_000
+"""An asker that had all frames of a release gets one more each such time, so that losses do not end a fetch."""
+
+CHUNK_READS_MAX: Final = 8
+"""Reads of chunks that run for others: own writes must not wait long behind them."""
+
+CHUNKS_CACHED_MAX: Final = 32
+"""Chunks kept for the next asker: 1 MiB; a fleet fetches them in about the same order."""
+
+REFUSALS_PER_TURN_MAX: Final = 64
+"""Answers `no such release` and `busy` of one turn; each costs a signature."""
+
+SERVED_PATHS_CHUNKS_MAX: Final = 65_536
+"""Chunks of the largest release whose paths are served: its tree takes some 15 MB of memory."""

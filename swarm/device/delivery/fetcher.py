@@ -1,0 +1,443 @@
+"""Gets one release, chunk by chunk, from peers of which any may lie, stall or go away (FIRMWARE section 7).
+
+Pure: answers, written bitmaps and times go in, questions and writes come out. Nothing goes out to be written that was
+not checked against the chunk root; nothing is asked twice without a reason; what a peer may send is bounded by what
+it was asked for. Whoever drives it signs the questions, notes their counters with `asked`, and lets answers in only
+as `expects` says.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from swarm.crypto.merkle import leaf_hash
+from swarm.device.delivery.allowance import frames_max
+from swarm.device.delivery.leaves import LeafPages, is_chunk
+from swarm.device.delivery.peers import Peer, Peers
+from swarm.install.port import Bitmap, InstallPlan
+from swarm.primitives.ids import DeviceId
+from swarm.primitives.limits import (
+    ASK_BITMAP_BYTES_MAX,
+    CHECKPOINT_CHUNKS,
+    CHECKPOINT_MS,
+    CHUNKS_AHEAD_IN_ORDER,
+    CHUNKS_HELD_MAX,
+    CHUNKS_OUTSTANDING_MAX,
+    QUESTIONS_REMEMBERED,
+)
+from swarm.wire.messages import (
+    Answer,
+    AnswerBusy,
+    AnswerChunk,
+    AnswerLeaves,
+    AnswerNoRelease,
+    AskChunks,
+    AskLeaves,
+    ask_chunks,
+)
+
+BAD_CHUNK: Final = "bad-chunk"
+BAD_LEAVES: Final = "bad-leaves"
+LEFT_SLOW: Final = "left-slow"
+LEFT_SILENT: Final = "left-silent"
+USED_UP: Final = "used-up"
+"""A peer that will not be asked again: it sent as many wrong answers as the frame cap leaves room for."""
+
+_SOURCE_SILENT_MAX: Final = 3
+"""Silences in a row after which the leaf list is gathered anew from somebody else; its pages do not mix."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchNote:
+    """Something to tell people about a peer; `index` is a chunk's, -1 where it is about none."""
+
+    what: str
+    peer: DeviceId
+    index: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchStep:
+    """What shall be done now. Run `writes` and `checkpoint` as one operation and report it with `on_written`."""
+
+    asks: tuple[tuple[DeviceId, AskLeaves | AskChunks], ...] = ()
+    writes: tuple[tuple[int, bytes], ...] = ()
+    checkpoint: bool = False
+    copy: tuple[int, ...] = ()
+    """Once, with `reuse`: chunks to copy from the running image where it has them; report with `on_copied`."""
+    notes: tuple[FetchNote, ...] = ()
+    wake_at_ms: int | None = None
+    done: bool = False
+    """All chunks are durable."""
+
+    @property
+    def has_write(self) -> bool:
+        """Whether there is something for the back end to do."""
+        return bool(self.writes) or self.checkpoint
+
+
+@dataclass(slots=True)
+class FetchCounts:
+    """What happened since the start of this fetch, for results and screens."""
+
+    resumed: int = 0
+    """Chunks that were durable already."""
+    copied: int = 0
+    received: int = 0
+    """Chunks that were right and new."""
+    refused: int = 0
+    """Wrong chunks and leaf lists."""
+    bytes: int = 0
+    """Of the chunks received."""
+    asks: int = 0
+    unasked: int = 0
+    """Answers that nobody had asked for, or whose chunk is there already."""
+
+
+class Fetcher:
+    """One fetch of one release. Give it peers with `set_peers`, then call `advance` after each input and at its time."""
+
+    def __init__(
+        self,
+        plan: InstallPlan,
+        have: Bitmap,
+        *,
+        now_ms: int,
+        seed: bytes,
+        in_order: bool = False,
+        paths: bool = False,
+        reuse: bool = False,
+    ) -> None:
+        """Go on from `have`, what the medium holds durably.
+
+        `seed` makes this device's choices differ from others'. `in_order` for a back end without RANDOM_WRITE.
+        `paths` asks for a Merkle path with each chunk instead of the leaf list first. `reuse` says once which
+        chunks to look for in the running image; it needs the leaf list.
+        """
+        count = plan.chunk_count
+        self.plan = plan
+        self.counts = FetchCounts(resumed=count - len(have.missing()))
+        self.leaves: tuple[bytes, ...] | None = None
+        """The leaf list, once it is known to be right."""
+        slack = frames_max(count) - count
+        self._peers = Peers(seed, frames_max=count + slack, bad_max=slack)
+        self._pages = LeafPages(count)
+        self._source: Peer | None = None
+        """Whose leaf list is being gathered."""
+        self._in_order = in_order
+        self._paths = paths
+        self._reuse = reuse and not paths
+        self._copying = False
+        self._need = have.missing()
+        """Heap of chunks to ask for; those that came meanwhile are skipped."""
+        self._wanted = set(self._need)
+        """Chunks neither durable, nor written, nor in memory."""
+        self._held: dict[int, bytes] = {}
+        self._writing: tuple[int, ...] = ()
+        self._busy = False
+        """A write is running."""
+        self._unsynced: dict[int, None] = {}
+        self._unsynced_ms = 0
+        self._checkpointing = False
+        self._durable = count - len(self._need)
+        self._questions: dict[tuple[DeviceId, int, int], set[int]] = {}
+        self._notes: list[FetchNote] = []
+        self._now_ms = now_ms
+
+    # ------------------------------------------------------------------------------ inputs
+
+    def set_peers(self, ids: Sequence[DeviceId]) -> None:
+        """Ask only these members; one that is given again is still known for what it did."""
+        self._peers.set(ids)
+        for peer in self._peers:
+            if not self._peers.is_current(peer) and (peer.flights or peer is self._source):
+                self._leave(peer)
+
+    def asked(self, peer: DeviceId, ask: AskLeaves | AskChunks, boot: int, n: int) -> None:
+        """Note the counter under which a question of the last step went out; its answers carry it."""
+        while len(self._questions) >= QUESTIONS_REMEMBERED:
+            del self._questions[next(iter(self._questions))]
+        keys = {_page_key(ask.first)} if isinstance(ask, AskLeaves) else set(ask.indexes)
+        self._questions[peer, boot, n] = keys
+
+    def expects(self, sender: DeviceId, answer: Answer) -> bool:
+        """Answer whether this is an answer to an open question of ours; asked before its signature is checked."""
+        keys = self._questions.get((sender, answer.re_boot, answer.re_n))
+        if keys is None:
+            return self._is_unasked()
+        match answer.content:
+            case AnswerChunk(release=release, index=index):
+                fits = release == self.plan.release and index in keys and index in self._wanted
+            case AnswerLeaves(release=release, first=first):
+                fits = release == self.plan.release and _page_key(first) in keys and self.leaves is None
+            case AnswerNoRelease(release=release):
+                fits = release == self.plan.release
+            case AnswerBusy():
+                fits = True
+            case _:
+                fits = False
+        return fits or self._is_unasked()
+
+    def on_answer(self, sender: DeviceId, answer: Answer, now_ms: int) -> None:
+        """Take a signed answer that `expects` let in; anything else is counted and forgotten."""
+        peer = self._peers.get(sender)
+        if peer is None or not self.expects(sender, answer):
+            return
+        keys = self._questions[sender, answer.re_boot, answer.re_n]
+        match answer.content:
+            case AnswerChunk() as chunk:
+                keys.discard(chunk.index)
+                self._take_chunk(peer, chunk, now_ms)
+            case AnswerLeaves() as page:
+                keys.discard(_page_key(page.first))
+                self._take_page(peer, page, now_ms)
+            case _:
+                keys.clear()
+                self._leave(peer)
+                peer.refuse(now_ms, self._peers.jitter(peer))
+        if not keys:
+            del self._questions[sender, answer.re_boot, answer.re_n]
+
+    def on_written(self, bitmap: Bitmap) -> None:
+        """Take what is durable after the last write; what that write should have made durable and did not is fetched anew."""
+        if self._checkpointing:
+            gone = [index for index in (*self._unsynced, *self._writing) if index not in bitmap]
+            self._durable += len(self._unsynced) + len(self._writing) - len(gone)
+            self._unsynced.clear()
+            self._want_again(gone)
+        else:
+            if self._writing and not self._unsynced:
+                self._unsynced_ms = self._now_ms
+            self._unsynced.update(dict.fromkeys(self._writing))
+        self._writing = ()
+        self._busy = self._checkpointing = False
+
+    def on_write_failed(self) -> None:
+        """The last write failed: nothing since the last checkpoint is taken for written."""
+        self._want_again([*self._unsynced, *self._writing])
+        self._unsynced.clear()
+        self._writing = ()
+        self._busy = self._checkpointing = False
+
+    def on_copied(self, indexes: Sequence[int]) -> None:
+        """These chunks were found in the running image, written, and are durable; the rest is fetched."""
+        self._copying = False
+        copied = self._wanted.intersection(indexes)
+        self._wanted -= copied
+        self._durable += len(copied)
+        self.counts.copied += len(copied)
+
+    # ------------------------------------------------------------------------------ the step
+
+    def advance(self, now_ms: int) -> FetchStep:
+        """Return what to ask, write and tell now, and when to call again if nothing comes before."""
+        self._now_ms = now_ms
+        self._judge(now_ms)
+        copy: tuple[int, ...] = ()
+        if self._reuse and self.leaves is not None:
+            self._reuse, self._copying = False, True
+            copy = tuple(sorted(self._wanted))
+        asks = self._ask(now_ms)
+        writes, checkpoint = self._write(now_ms)
+        notes, self._notes = tuple(self._notes), []
+        self.counts.asks += len(asks)
+        return FetchStep(
+            asks=asks,
+            writes=writes,
+            checkpoint=checkpoint,
+            copy=copy,
+            notes=notes,
+            wake_at_ms=self._wake_at_ms(now_ms),
+            done=self._durable == self.plan.chunk_count,
+        )
+
+    def _judge(self, now_ms: int) -> None:
+        """Leave peers that are slow, and take questions that nobody answers for lost."""
+        for peer in self._peers:
+            if peer.is_slow(now_ms) and self._peers.has_other(peer, now_ms):
+                peer.slow += 1
+                self._leave(peer)
+                self._note(LEFT_SLOW, peer)
+            lost = peer.lost(now_ms)
+            if not lost:
+                continue
+            is_silent = peer.is_silent(now_ms)
+            for key in lost:
+                del peer.flights[key]
+                if key >= 0:
+                    heapq.heappush(self._need, key)
+            if is_silent:
+                peer.silent += 1
+                has_other = self._peers.has_other(peer, now_ms)
+                if peer.silent == 1 and has_other:
+                    self._note(LEFT_SILENT, peer)
+                if peer is self._source and has_other and peer.silent >= _SOURCE_SILENT_MAX:
+                    self._drop_source()
+
+    def _ask(self, now_ms: int) -> tuple[tuple[DeviceId, AskLeaves | AskChunks], ...]:
+        if self._paths or self.leaves is not None:
+            return self._ask_chunks(now_ms)
+        if self._source is None:
+            self._source = self._peers.choose(now_ms, flights_max=CHUNKS_OUTSTANDING_MAX)
+        source = self._source
+        if source is None:
+            return ()
+        asks: list[tuple[DeviceId, AskLeaves | AskChunks]] = []
+        for first in self._pages.missing():
+            if len(source.flights) >= CHUNKS_OUTSTANDING_MAX:
+                break
+            if _page_key(first) not in source.flights:
+                source.ask(_page_key(first), now_ms)
+                length = self._pages.length_of(first)
+                asks.append((source.id, AskLeaves(release=self.plan.release, first=first, count=length)))
+        return tuple(asks)
+
+    def _ask_chunks(self, now_ms: int) -> tuple[tuple[DeviceId, AskLeaves | AskChunks], ...]:
+        """Fill the open places, two at a time where it can be: a question costs a signature and a frame."""
+        room = CHUNKS_OUTSTANDING_MAX - self._peers.open()
+        in_memory = len(self._held) + len(self._writing)
+        if self._copying or room < min(2, len(self._wanted)) or in_memory + room > CHUNKS_HELD_MAX:
+            return ()
+        chosen: dict[DeviceId, list[int]] = {}
+        end = self._first_unwritten() + CHUNKS_AHEAD_IN_ORDER if self._in_order else self.plan.chunk_count
+        for _ in range(room):
+            index = self._next_needed()
+            if index is None or index >= end:
+                break
+            peer = self._peers.choose(now_ms, flights_max=CHUNKS_OUTSTANDING_MAX)
+            if peer is None:
+                break
+            heapq.heappop(self._need)
+            peer.ask(index, now_ms)
+            chosen.setdefault(peer.id, []).append(index)
+        return tuple(
+            (id, ask_chunks(self.plan.release, group, paths=self._paths))
+            for id, indexes in chosen.items()
+            for group in _groups(indexes)
+        )
+
+    def _write(self, now_ms: int) -> tuple[tuple[tuple[int, bytes], ...], bool]:
+        """Return what to write and whether to make it durable; nothing while a write runs."""
+        if self._busy:
+            return (), False
+        indexes = sorted(self._held)[:CHECKPOINT_CHUNKS]
+        if self._in_order:
+            first = self._first_unwritten()
+            indexes = [index for offset, index in enumerate(indexes) if index == first + offset]
+        writes = tuple((index, self._held.pop(index)) for index in indexes)
+        open_count = len(writes) + len(self._unsynced)
+        is_due = open_count >= CHECKPOINT_CHUNKS or open_count + self._durable == self.plan.chunk_count
+        if self._unsynced and now_ms - self._unsynced_ms >= CHECKPOINT_MS:
+            is_due = True
+        self._checkpointing = is_due and open_count > 0
+        self._writing = tuple(indexes)
+        self._busy = bool(writes) or self._checkpointing
+        return writes, self._checkpointing
+
+    # ------------------------------------------------------------------------------ parts
+
+    def _take_page(self, peer: Peer, page: AnswerLeaves, now_ms: int) -> None:
+        peer.answer(_page_key(page.first), 32 * len(page.leaves), now_ms)
+        if peer is not self._source:
+            return
+        is_good = self._pages.put(page.first, page.leaves)
+        if is_good and self._pages.missing():
+            return
+        self.leaves = self._pages.whole(self.plan.chunk_root) if is_good else None
+        self._drop_source()
+        if self.leaves is None:
+            self._blame(peer, BAD_LEAVES, -1)
+
+    def _take_chunk(self, peer: Peer, chunk: AnswerChunk, now_ms: int) -> None:
+        peer.answer(chunk.index, len(chunk.data), now_ms)
+        if not self._is_right(chunk):
+            heapq.heappush(self._need, chunk.index)
+            self._blame(peer, BAD_CHUNK, chunk.index)
+            return
+        self.counts.received += 1
+        self.counts.bytes += len(chunk.data)
+        self._wanted.discard(chunk.index)
+        self._held[chunk.index] = chunk.data
+        for other in self._peers:
+            other.flights.pop(chunk.index, None)
+
+    def _is_right(self, chunk: AnswerChunk) -> bool:
+        if len(chunk.data) != self.plan.length_of(chunk.index):
+            return False
+        if self._paths:
+            return is_chunk(chunk.data, chunk.index, self.plan.chunk_count, chunk.path, self.plan.chunk_root)
+        return self.leaves is not None and leaf_hash(chunk.data) == self.leaves[chunk.index]
+
+    def _blame(self, peer: Peer, what: str, index: int) -> None:
+        peer.bad += 1
+        self.counts.refused += 1
+        self._leave(peer)
+        self._note(what, peer, index)
+        if self._peers.is_used_up(peer):
+            self._note(USED_UP, peer)
+
+    def _leave(self, peer: Peer) -> None:
+        """Ask others for what this peer has not answered; what it still sends is welcome."""
+        for key in peer.flights:
+            if key >= 0:
+                heapq.heappush(self._need, key)
+        peer.flights.clear()
+        if peer is self._source:
+            self._drop_source()
+
+    def _drop_source(self) -> None:
+        self._source = None
+        self._pages.clear()
+
+    def _note(self, what: str, peer: Peer, index: int = -1) -> None:
+        self._notes.append(FetchNote(what=what, peer=peer.id, index=index))
+
+    def _next_needed(self) -> int | None:
+        """Return the lowest chunk to ask for, without those that came or are asked for meanwhile."""
+        while self._need:
+            index = self._need[0]
+            if index in self._wanted and not any(index in peer.flights for peer in self._peers):
+                return index
+            heapq.heappop(self._need)
+        return None
+
+    def _first_unwritten(self) -> int:
+        asked = [key for peer in self._peers for key in peer.flights if key >= 0]
+        needed = self._next_needed()
+        return min(
+            [*self._held, *asked, *([] if needed is None else [needed])], default=self.plan.chunk_count
+        )
+
+    def _want_again(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            self._wanted.add(index)
+            heapq.heappush(self._need, index)
+
+    def _is_unasked(self) -> bool:
+        self.counts.unasked += 1
+        return False
+
+    def _wake_at_ms(self, now_ms: int) -> int | None:
+        times = [self._peers.wake_at_ms(now_ms)]
+        if self._unsynced and not self._busy:
+            times.append(self._unsynced_ms + CHECKPOINT_MS)
+        return min((time for time in times if time is not None), default=None)
+
+
+def _page_key(first: int) -> int:
+    """Return the key of a page of leaves among the open questions; chunks have theirs from 0 up."""
+    return -1 - first
+
+
+def _groups(indexes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Cut ascending indexes so that each group fits one question's bitmap."""
+    groups: list[list[int]] = []
+    for index in sorted(indexes):
+        if groups and index - groups[-1][0] < 8 * ASK_BITMAP_BYTES_MAX:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return [tuple(group) for group in groups]

@@ -1,0 +1,224 @@
+"""Whom to ask next: who answers quickest first, who fell silent or was slow later, who lied last and soon not at all.
+
+No clock and no random number: times are given, and where peers are equal a seed orders them, so that a fleet does
+not ask one peer as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from swarm.crypto.digest import sha256
+from swarm.primitives.ids import DeviceId
+
+ASK_AGAIN_MS: Final = 3_000
+"""Silence after a question before it is put again, to somebody else where there is one."""
+
+SILENCE_MS_MAX: Final = 30_000
+"""The longest such silence: it doubles for a peer with each one and follows the times the peer takes."""
+
+SLOW_WINDOW_MS: Final = 30_000
+SLOW_BYTES: Final = 30 * 1024
+"""A peer that gave less in a window, with questions open all the time, is left for another: 1 KiB/s."""
+
+_PASSED_MAX: Final = 4
+"""Answers to later questions after which an earlier one is lost: one topic keeps its order, nearly always."""
+
+_BACK_OFF_MS: Final = 1_000
+_BACK_OFF_MS_MAX: Final = 32_000
+
+
+class Peer:
+    """What this device knows of one peer by its answers for one release."""
+
+    __slots__ = (
+        "bad",
+        "flights",
+        "frames",
+        "heard_ms",
+        "id",
+        "not_before_ms",
+        "order",
+        "refusals",
+        "service_ms",
+        "silent",
+        "slow",
+        "window_bytes",
+        "window_ms",
+    )
+
+    def __init__(self, id: DeviceId, order: bytes) -> None:
+        """Start without a word of it; `order` breaks ties."""
+        self.id = id
+        self.order = order
+        self.flights: dict[int, Flight] = {}
+        """What it was asked and did not yet answer, by chunk index or first leaf."""
+        self.frames = 0
+        """Signed answers taken of it."""
+        self.bad = 0
+        """Those of them that were wrong."""
+        self.slow = 0
+        self.silent = 0
+        """Questions in a row without an answer."""
+        self.refusals = 0
+        self.not_before_ms = 0
+        self.service_ms = -1
+        """Smoothed time for one answer, -1 as long as there was none."""
+        self.heard_ms = 0
+        self.window_ms = 0
+        self.window_bytes = 0
+
+    def patience_ms(self) -> int:
+        """Return the silence after which an open question counts as lost."""
+        base = max(ASK_AGAIN_MS, 4 * self.service_ms)
+        return min(SILENCE_MS_MAX, base << min(self.silent, 4))
+
+    def ask(self, key: int, now_ms: int) -> None:
+        """Note a question."""
+        if not self.flights:
+            self.window_ms, self.window_bytes = now_ms, 0
+        self.flights[key] = Flight(now_ms)
+
+    def answer(self, key: int, size: int, now_ms: int) -> None:
+        """Note an answer of `size` bytes that was wanted, late ones included."""
+        self.frames += 1
+        self.silent = self.refusals = 0
+        self.window_bytes += size
+        flight = self.flights.pop(key, None)
+        if flight is not None:
+            took = now_ms - max(flight.asked_ms, self.heard_ms)
+            self.service_ms = took if self.service_ms < 0 else (7 * self.service_ms + took) // 8
+            for older in self.flights.values():
+                if older.asked_ms <= flight.asked_ms:
+                    older.passed += 1
+        self.heard_ms = now_ms
+
+    def refuse(self, now_ms: int, jitter: int) -> None:
+        """It does not have the release, or has too much to do: leave it alone for a while that doubles."""
+        pause = min(_BACK_OFF_MS_MAX, _BACK_OFF_MS << min(self.refusals, 5))
+        self.not_before_ms = now_ms + pause // 2 + jitter % (pause // 2)
+        self.refusals += 1
+
+    def lost(self, now_ms: int) -> list[int]:
+        """Return the open questions that must count as lost: silence, or four later answers came first."""
+        due = now_ms - self.patience_ms()
+        return [
+            key
+            for key, flight in self.flights.items()
+            if flight.passed >= _PASSED_MAX or max(flight.asked_ms, self.heard_ms) <= due
+        ]
+
+    def is_silent(self, now_ms: int) -> bool:
+        """Answer whether it let its whole patience pass without a word to an open question."""
+        due = now_ms - self.patience_ms()
+        return any(max(flight.asked_ms, self.heard_ms) <= due for flight in self.flights.values())
+
+    def is_slow(self, now_ms: int) -> bool:
+        """Answer whether a window has passed with too few bytes; begins a new one whenever one has passed."""
+        if not self.flights or now_ms - self.window_ms < SLOW_WINDOW_MS:
+            return False
+        given = self.window_bytes
+        self.window_ms, self.window_bytes = now_ms, 0
+        return given < SLOW_BYTES
+
+    def wake_at_ms(self) -> int | None:
+        """Return when silence or slowness must be judged, None without open questions."""
+        if not self.flights:
+            return None
+        patience = self.patience_ms()
+        oldest = min(max(flight.asked_ms, self.heard_ms) for flight in self.flights.values())
+        return min(oldest + patience, self.window_ms + SLOW_WINDOW_MS)
+
+
+class Flight:
+    """One open question."""
+
+    __slots__ = ("asked_ms", "passed")
+
+    def __init__(self, asked_ms: int) -> None:
+        """Asked at `asked_ms`."""
+        self.asked_ms = asked_ms
+        self.passed = 0
+        """Answers to questions of that time or later which came first."""
+
+
+class Peers:
+    """The peers of one fetch, those that left included: what they did is not forgotten when they come back."""
+
+    def __init__(self, seed: bytes, *, frames_max: int, bad_max: int) -> None:
+        """Take of each peer at most `frames_max` answers and `bad_max` wrong ones."""
+        self._seed = seed
+        self._frames_max = frames_max
+        self._bad_max = bad_max
+        self._known: dict[DeviceId, Peer] = {}
+        self._current: tuple[Peer, ...] = ()
+
+    def set(self, ids: Sequence[DeviceId]) -> None:
+        """Ask only these from now on."""
+        self._current = tuple(self._peer(id) for id in dict.fromkeys(ids))
+
+    def get(self, id: DeviceId) -> Peer | None:
+        """Return a peer that was ever set."""
+        return self._known.get(id)
+
+    def __iter__(self) -> Iterator[Peer]:
+        """Iterate over all peers that were ever set, in the order in which they came."""
+        return iter(tuple(self._known.values()))
+
+    def is_current(self, peer: Peer) -> bool:
+        """Answer whether `peer` may be asked at all."""
+        return peer in self._current
+
+    def open(self) -> int:
+        """Return how many questions are open in all."""
+        return sum(len(peer.flights) for peer in self._known.values())
+
+    def choose(self, now_ms: int, *, flights_max: int) -> Peer | None:
+        """Return whom to ask now, None when there is nobody.
+
+        Honest ones before liars, then those that answer, then who will probably answer first. Of peers never heard
+        one at a time is tried beside a known one.
+        """
+        usable = [
+            peer
+            for peer in self._current
+            if peer.not_before_ms <= now_ms and len(peer.flights) < flights_max and not self.is_used_up(peer)
+        ]
+        is_trying = any(peer.flights and peer.service_ms < 0 for peer in self._current)
+        has_known = any(peer.service_ms >= 0 and not (peer.bad or peer.silent) for peer in usable)
+        if is_trying and has_known:
+            usable = [peer for peer in usable if peer.service_ms >= 0]
+        return min(usable, key=_rank, default=None)
+
+    def has_other(self, than: Peer, now_ms: int) -> bool:
+        """Answer whether somebody else could be asked now who is not known as a liar."""
+        return any(
+            peer is not than and peer.not_before_ms <= now_ms and not peer.bad and not self.is_used_up(peer)
+            for peer in self._current
+        )
+
+    def wake_at_ms(self, now_ms: int) -> int | None:
+        """Return when somebody becomes usable again or must be judged."""
+        times = [peer.wake_at_ms() for peer in self._known.values()]
+        times.extend(peer.not_before_ms for peer in self._current if peer.not_before_ms > now_ms)
+        return min((time for time in times if time is not None), default=None)
+
+    def jitter(self, peer: Peer) -> int:
+        """Return a number that differs from device to device and from refusal to refusal."""
+        return int.from_bytes(sha256(self._seed, peer.order, peer.refusals.to_bytes(4, "big"))[:4], "big")
+
+    def is_used_up(self, peer: Peer) -> bool:
+        """Answer whether `peer` is never asked again."""
+        return peer.bad >= self._bad_max or peer.frames >= self._frames_max
+
+    def _peer(self, id: DeviceId) -> Peer:
+        peer = self._known.get(id)
+        if peer is None:
+            peer = self._known[id] = Peer(id, sha256(self._seed, id.encode()))
+        return peer
+
+
+def _rank(peer: Peer) -> tuple[int, int, int, int, bytes]:
+    expected_ms = max(0, peer.service_ms) * (len(peer.flights) + 1)
+    return peer.bad, peer.slow, peer.silent, expected_ms, peer.order
