@@ -45,6 +45,15 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
         "bench": Entry(
             summary="Measure what this machine and broker can do.", target="swarm.cli.bench:bench"
         ),
+        "firmware": Entry(
+            summary="Let the swarm approve, roll out and take back its firmware.",
+            commands={
+                "keygen": "swarm.cli.firmware.keys:keygen",
+                "pack": "swarm.cli.firmware.pack:pack",
+                "sign": "swarm.cli.firmware.keys:sign",
+                "verify": "swarm.cli.firmware.check:verify",
+            },
+        ),
         "store": Entry(
             summary="Check or repair the store of a device.",
             commands={"check": "swarm.cli.store:check", "repair": "swarm.cli.store:repair"},
