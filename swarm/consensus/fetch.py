@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarm.consensus import notarize
+from swarm.consensus.claims import BLOCKS, CLEARING, believed, is_doubted, is_sure, on_answer
 from swarm.consensus.disseminate import take_token
 from swarm.consensus.inputs import BlockIn, BlocksIn, HeartbeatIn, ProtocolAsk, RequestIn
 from swarm.consensus.output import AskFor, Priority, Send, Serve
@@ -19,6 +20,8 @@ from swarm.primitives.limits import (
     ANSWER_CERTIFICATES_MAX,
     BLOCK_BYTES_MAX,
     BLOCK_SUBMISSIONS_MAX,
+    CLAIM_DOUBT_MAX_MS,
+    CLAIM_QUESTIONS_MAX,
     FETCHES_MAX,
 )
 from swarm.wire.messages import (
@@ -45,6 +48,8 @@ class Need:
     ask: ProtocolAsk
     claimants: tuple[DeviceId, ...]
     patience_ms: int
+    doubtful: bool = False
+    """Only their word says that anything is missing, and they are fewer than r+1 voters."""
 
 
 def plan_needs(state: State) -> dict[Key, Need]:
@@ -128,7 +133,12 @@ def _need_notarized(state: State, needs: dict[Key, Need], delta: int) -> None:
             digest = slots.notarizes[voter].digest
             if digest not in state.headers and ("block", digest) not in needs:
                 holders = [v for v, s in sorted(slots.notarizes.items()) if s.digest == digest]
-                needs["block", digest] = Need(AskBlock(hash=digest), _voters_of(state, holders), delta // 2)
+                needs["block", digest] = Need(
+                    AskBlock(hash=digest),
+                    _voters_of(state, holders),
+                    delta // 2,
+                    doubtful=len(holders) <= state.config.budget.r,
+                )
 
 
 def _need_chain(
@@ -149,25 +159,37 @@ def _need_chain(
 
 def _need_clearing(state: State, needs: dict[Key, Need], delta: int) -> None:
     """A valid statement above cur: its signer knows cur cleared."""
-    ahead = [voter for voter in sorted(state.ahead) if state.ahead[voter] > state.cur and voter != state.me]
-    if ahead:
-        needs.setdefault(
-            ("clearing", state.cur),
-            Need(AskCertificates(view=state.cur), _voters_of(state, ahead), delta // 2),
-        )
+    ahead = [voter for voter in sorted(state.ahead) if state.ahead[voter] > state.cur]
+    claimants = list(_voters_of(state, ahead))
+    _need_claim(state, needs, AskCertificates(view=state.cur), claimants, delta // 2)
 
 
 def _need_claimed(state: State, needs: dict[Key, Need], delta: int) -> None:
     """A heartbeat with a higher finalized view or height."""
     above = [s for s in sorted(state.claims) if state.claims[s][0] > state.final_view]
-    if above:
-        # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
-        view = state.final_view + 1
-        needs.setdefault(("clearing", view), Need(AskCertificates(view=view), tuple(above), delta // 2))
+    # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
+    _need_claim(state, needs, AskCertificates(view=state.final_view + 1), above, delta // 2)
     higher = [s for s in sorted(state.claims) if state.claims[s][1] > state.delivered_height + 1]
-    if higher:
-        height = state.delivered_height + 1
-        needs.setdefault(("blocks", height), Need(AskBlocks(height=height), tuple(higher), delta // 2))
+    _need_claim(state, needs, AskBlocks(height=state.delivered_height + 1), higher, delta // 2)
+
+
+def _need_claim(
+    state: State,
+    needs: dict[Key, Need],
+    ask: AskCertificates | AskBlocks,
+    claimants: list[DeviceId],
+    patience_ms: int,
+) -> None:
+    """Need what somebody claims to have; the word of fewer than r+1 voters counts only while it is not doubted."""
+    about, number = (CLEARING, ask.view) if isinstance(ask, AskCertificates) else (BLOCKS, ask.height)
+    sure = is_sure(state, claimants)
+    if not sure:
+        claimants = [c for c in claimants if not is_doubted(state, c, about)]
+    held = needs.get((about, number))
+    if not claimants or (held is not None and not held.doubtful):
+        return
+    others = () if held is None else tuple(c for c in held.claimants if c not in claimants)
+    needs[about, number] = Need(ask, (*others, *claimants), patience_ms, doubtful=not sure)
 
 
 def fetch(state: State) -> None:
@@ -180,18 +202,30 @@ def fetch(state: State) -> None:
         if entry is None:
             wait = need.patience_ms + state.jitter_ms(b"fetch", state.cur, 0, need.patience_ms)
             entry = state.fetches[key] = Fetch(0, state.now_ms + wait)
+        if entry.rare and not need.doubtful:
+            entry.rare, entry.due_ms = False, state.now_ms
         # Above answers in the bucket: other people's questions must not starve what this device needs itself.
         if state.now_ms < entry.due_ms or not take_token(state, Priority.SUBMISSION):
             continue
         if entry.asked is not None:
             _distrust(state, entry.asked)
-        device = _whom(state, entry, need.claimants)
+        claimants = need.claimants
+        if need.doubtful and not isinstance(need.ask, AskBlock):
+            claimants = believed(state, claimants, key[0])
+            if not claimants:
+                del state.fetches[key]
+                continue
+        device = _whom(state, entry, claimants)
         if device is None:
             continue
         entry.asked = device
         entry.times[device] = entry.times.get(device, 0) + 1
         entry.attempt += 1
         span = min(state.config.delta_cap_ms, state.delta_base_ms << min(entry.attempt, _BACK_OFF_MAX))
+        # Only votes N of a few are left here; such a vote is not forgotten, so the question becomes rare.
+        entry.rare = need.doubtful and entry.attempt >= CLAIM_QUESTIONS_MAX
+        if entry.rare:
+            span = CLAIM_DOUBT_MAX_MS
         entry.due_ms = state.now_ms + span + state.jitter_ms(b"back-off", state.cur, entry.attempt, span // 4)
         state.draft.asks.append(AskFor(entry.asked, need.ask))
 
@@ -249,6 +283,7 @@ def on_block(state: State, message: BlockIn) -> bool:
             state.too_large.add(message.hash)
         return False
     _take(state, message, is_final=is_final)
+    on_answer(state, BLOCKS)
     return True
 
 
@@ -298,6 +333,7 @@ def on_blocks(state: State, message: BlocksIn) -> bool:
     for block in chain:
         _take(state, block, is_final=True)
     absorb_certificate(state, message.finality)
+    on_answer(state, BLOCKS)
     return True
 
 

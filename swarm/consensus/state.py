@@ -78,6 +78,17 @@ class Fetch:
     asked: DeviceId | None = None
     times: dict[DeviceId, int] = field(default_factory=dict)
     """How often each was asked for this one need."""
+    rare: bool = False
+    """Asked often in vain for the sake of fewer than r+1 voters: the next time is far off."""
+
+
+@dataclass(slots=True)
+class Doubt:
+    """One member's unproved claims of one kind: questions asked for its sake in vain, and until when it is ignored."""
+
+    asked: int = 0
+    until_ms: int = 0
+    span_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -171,6 +182,8 @@ class State:
         """What heartbeats claim: sender -> (finalized view, height)."""
         self.ahead: dict[int, int] = {}
         """Voters with a valid statement above cur: voter -> view (R9)."""
+        self.doubts: dict[tuple[DeviceId, str], Doubt] = {}
+        """By claimant and what it claims; bounded by the members (`claims.py`)."""
         self.ahead_checked_ms: dict[int, int] = {}
         """When a statement above the window was last verified for this voter (one per Δ, R0)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from swarm.consensus.attest import differs
+from swarm.consensus.claims import CLEARING, on_answer
 from swarm.consensus.evidence import report
 from swarm.consensus.inputs import ProposalIn
 from swarm.consensus.output import Priority, Send
@@ -165,8 +166,10 @@ def on_certificate(state: State, certificate: Certificate, *, broadcast: bool) -
     """
     if broadcast:
         state.republish.pop((certificate.kind, certificate.number), None)
-    elif certificate.kind != Kind.FINALIZE and wants_certificate(state, certificate):
-        _schedule_republish(state, certificate)
+    elif wants_certificate(state, certificate):
+        on_answer(state, CLEARING)
+        if certificate.kind != Kind.FINALIZE:
+            _schedule_republish(state, certificate)
     absorb_certificate(state, certificate)
 
 

@@ -171,6 +171,9 @@ OUTBOX_FRAMES_MAX: Final = 4096
 OUTBOX_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes waiting for the broker: 4,096 frames of full size would be a gigabyte."""
 
+OUTBOX_BULK_FRAMES_MAX: Final = 64
+"""Chunks waiting for the broker, 2 MiB; twice what all places for askers can have open at a time."""
+
 TURN_INPUTS_MAX: Final = 512
 """Inputs taken into one turn, so that a flood does not delay the disk for ever."""
 

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from swarm.primitives.limits import CLAIM_DOUBT_MAX_MS, CLAIM_QUESTIONS_MAX
 from swarm.wire.messages import (
     AskBlock,
     AskBlocks,
@@ -75,6 +76,116 @@ def test_r9_a_heartbeat_with_nothing_new_is_no_reason() -> None:
     stage.hear(Beat(1, 1, None), sender=2)
     stage.pass_ms(100_000)
     assert asks(stage) == []
+
+
+FAR = 2**62
+
+
+@pytest.mark.parametrize("what", ["statement", "view", "height", "notarize"])
+def test_r9_a_far_claim_of_fewer_than_r_plus_1_is_forgotten(what: str) -> None:
+    """Found by an audit: one message of a liar cost every device a question every few seconds for ever."""
+    stage = Stage()
+    if what in ("statement", "notarize"):
+        view = FAR if what == "statement" else 2
+        stage.hear_votes(N, view, [3], b"x" * 32)
+    else:
+        stage.hear(Beat(FAR if what == "view" else 0, FAR if what == "height" else 0, None), sender=3)
+    stage.pass_ms(60_000)
+    assert 1 <= len(asks(stage)) <= 2 * CLAIM_QUESTIONS_MAX
+    if what == "notarize":
+        # A vote is not forgotten, so its block is asked for at long intervals.
+        stage.hear_votes(K, 1, [3])
+        stage.pass_ms(3_600_000)
+        assert len(asks(stage)) <= 3_600_000 // CLAIM_DOUBT_MAX_MS + 1 + CLAIM_QUESTIONS_MAX
+        return
+    stage.pass_ms(3_600_000)
+    assert asks(stage) == []
+    assert stage.device.wake_at_ms is None
+
+
+def test_r9_a_liar_that_claims_for_ever_is_asked_about_rarely() -> None:
+    stage = Stage()
+    for _ in range(360):
+        stage.hear(Beat(FAR, FAR, None), stage.vote(K, FAR, 3), sender=3)
+        stage.pass_ms(10_000)
+    # Eight questions about views and eight about blocks in each time of doubt, and the first few short ones.
+    assert len(asks(stage)) <= 2 * CLAIM_QUESTIONS_MAX * (3_600_000 // CLAIM_DOUBT_MAX_MS + 5)
+
+
+def test_r9_a_liar_does_not_gain_by_the_progress_of_others() -> None:
+    """Every commit makes another question of the same claim; the claimant's account goes on."""
+    stage = Stage()
+    made = GENESIS
+    for view in range(1, 200):
+        stage.hear(Beat(FAR, FAR, None), sender=3)
+        if view % 4:
+            made = stage.commit(view, made)
+        else:
+            stage.hear(stage.certificate(K, view))
+        stage.pass_ms(1_000)
+    assert stage.state.delivered_height > 100
+    assert len(asks(stage)) <= 2 * CLAIM_QUESTIONS_MAX * 6
+
+
+def test_r9_a_claim_of_r_plus_1_voters_is_asked_about_until_it_is_met() -> None:
+    """One of them is correct, so something is missing: however long nobody could be reached."""
+    stage = Stage()
+    for voter in (2, 3):
+        stage.hear(Beat(7, 5, None), sender=voter)
+    stage.pass_ms(3_600_000)
+    asked = asks(stage)
+    assert len(asked) > 200
+    assert {ask for _, ask in asked[-4:]} == {AskCertificates(view=1), AskBlocks(height=1)}
+
+
+def test_r9_a_block_of_r_plus_1_votes_is_asked_for_often_again() -> None:
+    stage = Stage()
+    stage.hear_votes(N, 1, [3], b"x" * 32)
+    stage.pass_ms(60_000)
+    stage.take_left()
+    stage.hear_votes(N, 1, [2], b"x" * 32)
+    stage.pass_ms(10_000)
+    assert len(asks(stage)) >= 3
+
+
+@pytest.mark.parametrize("minutes", [1, 10, 60])
+def test_r9_the_word_of_one_counts_again_after_any_time_in_vain(minutes: int) -> None:
+    """Whoever really lags and hears of it from one voter only is healed within a few minutes of being reachable."""
+    stage = Stage()
+    for _ in range(6 * minutes):
+        stage.hear(Beat(20, 20, None), sender=3)
+        stage.pass_ms(10_000)
+    made = log_of(stage, 20)
+    answer = Blocks(
+        blocks=tuple(block.block for block in made), finality=stage.certificate(F, 20, made[-1].hash)
+    )
+    stage.take_left()
+    reachable_at_ms = stage.now_ms
+    while not stage.device.disk.log:
+        stage.hear(Beat(20, 20, None), sender=3)
+        stage.pass_ms(10_000)
+        if AskBlocks(height=1) in [ask for _, ask in asks(stage)]:
+            stage.hear(answer, sender=3)
+    assert stage.now_ms - reachable_at_ms <= CLAIM_DOUBT_MAX_MS + 20_000
+
+
+def test_r9_useful_answers_keep_the_word_of_one_good() -> None:
+    """A long gap, with one peer only that has it: each piece is asked for at once, however many there are."""
+    stage = Stage(n=20, me=19)
+    pieces = 3 * CLAIM_QUESTIONS_MAX
+    made = log_of(stage, 2 * pieces)
+    stage.hear(Beat(0, 2 * pieces + 2, None), sender=3)
+    for piece in range(pieces):
+        first = 2 * piece + 1
+        for _ in range(20):
+            stage.pass_ms(DELTA_MS)
+            if AskBlocks(height=first) in [ask for _, ask in asks(stage)]:
+                break
+        else:
+            raise AssertionError(f"piece {piece} was not asked for")
+        blocks = tuple(block.block for block in made[first - 1 : first + 1])
+        stage.hear(Blocks(blocks=blocks, finality=stage.certificate(F, first + 1, made[first].hash)))
+    assert stage.state.delivered_height == 2 * pieces
 
 
 def test_r9_a_missing_ancestor_of_a_notarized_block() -> None:

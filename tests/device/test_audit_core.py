@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from swarm.crypto.digest import sha256
+from swarm.crypto.signing import sign
 from swarm.device.turn import FrameIn
 from swarm.primitives.ids import ZERO_DIGEST
-from swarm.primitives.limits import BLOCK_BYTES_MAX
+from swarm.primitives.limits import BLOCK_BYTES_MAX, CLAIM_QUESTIONS_MAX
 from swarm.transport.topics import Scope
-from swarm.wire.messages import Block, Item, Proposal, SubmissionItem, encode_frame
-from swarm.wire.statements import Certificate, Header, Kind, SignedStatement, header_hash
+from swarm.wire.codec import encode
+from swarm.wire.messages import Block, Envelope, Heartbeat, Item, Proposal, SubmissionItem, encode_frame
+from swarm.wire.statements import Certificate, Header, Kind, SignedStatement, envelope_bytes, header_hash
 from tests.support.fleet import Fleet
-from tests.support.swarms import make_submission, sign_statement
+from tests.support.swarms import keypair, make_submission, sign_statement
 
 LIAR = "dev-3"
 
@@ -183,3 +185,39 @@ def test_above_the_window_one_check_per_voter_and_delta_even_within_one_frame() 
     votes = [vote(fleet, Kind.NOTARIZE, 1000 + index, b"x" * 32) for index in range(50)]
     device.turn([frame(*votes)], fleet.now_ms)
     assert device.dropped["above-window"] == 49
+
+
+@pytest.mark.parametrize("what", ["statement", "heartbeat"])
+def test_a_far_claim_costs_an_idle_swarm_a_few_questions_and_no_more(what: str) -> None:
+    """R9: it was one every few seconds from every device, for ever."""
+    fleet = without_liar()
+    fleet.note("dev-0", b"something")
+    fleet.advance(2_000)
+    far = 2**62
+    if what == "statement":
+        claim = frame(vote(fleet, Kind.SKIP, far, ZERO_DIGEST))
+    else:
+        body = encode(
+            Heartbeat(
+                boot=1,
+                n=1,
+                epoch=0,
+                finalized_view=far,
+                height=far,
+                incarnation=0,
+                attest=None,
+                pending=0,
+                oldest=None,
+            )
+        )
+        signature = sign(keypair(LIAR), envelope_bytes(fleet.genesis.id, Kind.HEARTBEAT, body))
+        claim = frame(Envelope(Kind.HEARTBEAT, LIAR, body, signature), scope=Scope.BEAT)
+    del fleet.published[:]
+    for id in ("dev-0", "dev-1", "dev-2"):
+        fleet.put(id, claim)
+    fleet.advance(120_000, step_ms=50)
+    asked = sum(out.scope is Scope.TO for _, out in fleet.published)
+    assert 3 <= asked <= 3 * 2 * (2 * CLAIM_QUESTIONS_MAX)
+    del fleet.published[:]
+    fleet.advance(300_000, step_ms=100)
+    assert {out.scope for _, out in fleet.published} == {Scope.BEAT}

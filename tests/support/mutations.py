@@ -307,9 +307,30 @@ MUTATIONS = (
     Mutation(
         "a heartbeat is asked from cur on",
         "fetch",
-        "        view = state.final_view + 1\n",
-        "        view = state.cur\n",
+        "AskCertificates(view=state.final_view + 1)",
+        "AskCertificates(view=state.cur)",
         "test_r9_fetch.test_r9_a_heartbeat_heals_who_has_every_vc_but_not_the_fc",
+    ),
+    Mutation(
+        "a claim of one is asked about for ever",
+        "claims",
+        "        if doubt.asked < CLAIM_QUESTIONS_MAX:",
+        "        if True:",
+        "test_r9_fetch.test_r9_a_far_claim_of_fewer_than_r_plus_1_is_forgotten",
+    ),
+    Mutation(
+        "a claim of r + 1 is forgotten too",
+        "claims",
+        ") > state.config.budget.r",
+        ") > 99",
+        "test_r9_fetch.test_r9_a_claim_of_r_plus_1_voters_is_asked_about_until_it_is_met",
+    ),
+    Mutation(
+        "an answer does not clear the claimant",
+        "claims",
+        "        if what == about:",
+        "        if False:",
+        "test_r9_fetch.test_r9_useful_answers_keep_the_word_of_one_good",
     ),
     Mutation(
         "delivery is fetched for only with work",
@@ -349,8 +370,8 @@ MUTATIONS = (
     Mutation(
         "a certificate for me alone is not spread",
         "tally",
-        "    elif certificate.kind != Kind.FINALIZE and wants_certificate(state, certificate):",
-        "    elif False:",
+        "        if certificate.kind != Kind.FINALIZE:",
+        "        if False:",
         "test_r8_disseminate.test_r8_a_certificate_that_came_to_me_alone_is_spread",
     ),
     Mutation(
