@@ -176,7 +176,7 @@ class Agent:
     def _deliver(self, turn: Turn, now_ms: int) -> None:
         """Let out what the turn returned, all of it durable."""
         for frame in turn.frames:
-            self.transport.publish(Outgoing(frame.scope, frame.to, frame.payload))
+            self.transport.publish(Outgoing(frame.scope, frame.to, frame.payload, frame.bulk))
         if turn.actions:
             self._behaviours.put(turn.actions, now_ms)
         for event in turn.events:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,9 @@ from swarm.transport.url import BrokerUrl, tls_context
 KEEPALIVE_S: Final = 30
 IN_FLIGHT_MAX: Final = 32
 """QoS 1 frames sent and not yet acknowledged."""
+
+BULK_IN_FLIGHT_MAX: Final = 4
+"""Bulk frames among them: 128 KiB are all that a vote finds before it in the socket."""
 
 PUBACK_TIMEOUT_S: Final = 20.0
 """A broker that acknowledges nothing for so long is treated as gone."""
@@ -174,12 +177,17 @@ class MqttTransport:
             # A heartbeat of the past would only push a frame that still matters out of the outbox.
             self._count["out_beats_skipped"] += 1
             return True
+        if outgoing.bulk and not self.connected:
+            # Whoever asked for it has asked somebody else by the time we are back.
+            self._count["out_bulk_skipped"] += 1
+            return True
         self._outbox.put(outgoing)
         self._idle.clear()
         return True
 
     async def close(self) -> None:
-        """Send what waits (for a second at most), say `offline`, disconnect, and wait for `run` to return."""
+        """Send what waits but bulk (for a second at most), say `offline`, disconnect, wait for `run` to return."""
+        self._drop_bulk()
         if self.connected:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -190,7 +198,12 @@ class MqttTransport:
 
     def counters(self) -> Mapping[str, int]:
         """Return all counters; each name is always there, so that a missing one is a mistake and not a zero."""
-        return {**self._count, **self._inbox.dropped, "outbox_dropped": self._outbox.dropped}
+        return {
+            **self._count,
+            **self._inbox.dropped,
+            "outbox_dropped": self._outbox.dropped,
+            "outbox_bulk_dropped": self._outbox.bulk_dropped,
+        }
 
     def listen_to(self, members: Iterable[DeviceId]) -> None:
         """Replace the members to listen to; takes effect at once if connected, else with the next connection."""
@@ -226,7 +239,11 @@ class MqttTransport:
             if deaf is not None:
                 self._say(deaf)
             work.append(asyncio.create_task(self._follow_subscriptions(client)))
-            work.extend(asyncio.create_task(self._pump(client)) for _ in range(IN_FLIGHT_MAX))
+            # Bulk has pumps of its own, so that there is always a free one for a vote beside them.
+            take, take_bulk = self._outbox.get, self._outbox.get_bulk
+            for number in range(IN_FLIGHT_MAX):
+                pump = self._pump(client, take_bulk if number < BULK_IN_FLIGHT_MAX else take)
+                work.append(asyncio.create_task(pump))
             closing = asyncio.create_task(_wait_for_event(self._closing))
             work.append(closing)
             done, _ = await asyncio.wait({lost, *work}, return_when=asyncio.FIRST_COMPLETED)
@@ -237,6 +254,7 @@ class MqttTransport:
             return ConnectionState(Link.LOST, f"connection lost: {words_of(error.__cause__ or error)}")
         finally:
             said_hello, self.connected, self._socket = self.connected, False, None
+            self._drop_bulk()
             await end_tasks(work)
             await self._leave(client, politely=goodbye and said_hello)
             # After a lost connection it has ended, or will with this: it takes the error nobody else looks at.
@@ -320,15 +338,15 @@ class MqttTransport:
             retain=RETAINED[Scope.STATUS],
         )
 
-    async def _pump(self, client: Client) -> None:
-        """Publish from the outbox, one frame at a time; the pool of pumps is what keeps many in flight.
+    async def _pump(self, client: Client, take: Callable[[], Awaitable[Outgoing]]) -> None:
+        """Publish what `take` gives, one frame at a time; the pool of pumps is what keeps many in flight.
 
         Frames leave in the order they were queued: each pump calls paho in the same step in which it took a frame.
         """
         clock = asyncio.get_running_loop().time
         count = self._count
         while True:
-            outgoing = await self._outbox.get()
+            outgoing = await take()
             topic = topic_of(self._swarm, self._me, outgoing.scope, outgoing.dest)
             qos = QOS[outgoing.scope]
             self._in_flight += 1
@@ -346,8 +364,7 @@ class MqttTransport:
                 raise
             finally:
                 self._in_flight -= 1
-                if not self._in_flight and not len(self._outbox):
-                    self._idle.set()
+                self._look_idle()
             count["published"] += 1
             count["published_bytes"] += len(outgoing.payload)
             if qos:
@@ -356,6 +373,14 @@ class MqttTransport:
             else:
                 # QoS 0 never waits; without this a pump could empty a long outbox in one step of the loop.
                 await asyncio.sleep(0)
+
+    def _look_idle(self) -> None:
+        if not self._in_flight and not len(self._outbox):
+            self._idle.set()
+
+    def _drop_bulk(self) -> None:
+        self._outbox.drop_bulk()
+        self._look_idle()
 
     async def _leave(self, client: Client, *, politely: bool) -> None:
         """Make sure that the socket is gone whatever happens.
@@ -416,6 +441,7 @@ _COUNTERS: Final = (
     "in_too_large",
     "in_unwanted_topic",
     "out_beats_skipped",
+    "out_bulk_skipped",
     "out_too_large",
     "out_unacknowledged",
     "subscriptions_refused",

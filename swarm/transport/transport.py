@@ -29,11 +29,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One payload to send; `dest` is given exactly for `Scope.TO`."""
+    """One payload to send; `dest` is given exactly for `Scope.TO`. `bulk` leaves only while nothing else waits."""
 
     scope: Scope
     dest: DeviceId | None
     payload: bytes
+    bulk: bool = False
 
 
 class Link(StrEnum):
@@ -141,7 +142,8 @@ class Outbox:
     """Frames waiting for the broker, bounded by number and by bytes; the oldest is dropped and counted.
 
     The opposite choice to `Inbox`: what a device said last makes what it said before less useful, and whatever is
-    still needed is sent again by the protocol (PROTOCOL R8).
+    still needed is sent again by the protocol (PROTOCOL R8). Bulk waits apart, with bounds of its own: it can neither
+    push a vote out nor be in front of one.
     """
 
     def __init__(
@@ -152,25 +154,58 @@ class Outbox:
         self._bytes_max = bytes_max
         self._queue: asyncio.Queue[Outgoing] = asyncio.Queue()
         self._bytes = 0
+        self._bulk: deque[Outgoing] = deque()
+        self._bulk_may_leave = asyncio.Event()
         self.dropped = 0
+        self.bulk_dropped = 0
 
     def __len__(self) -> int:
         """Return how many frames wait."""
-        return self._queue.qsize()
+        return self._queue.qsize() + len(self._bulk)
 
     def put(self, outgoing: Outgoing) -> None:
-        """Queue `outgoing`, at the cost of the oldest ones where it does not fit."""
-        size = len(outgoing.payload)
-        while self._queue.qsize() >= self._frames_max or (
-            self._bytes + size > self._bytes_max and self._bytes
-        ):
-            self._bytes -= len(self._queue.get_nowait().payload)
-            self.dropped += 1
-        self._bytes += size
-        self._queue.put_nowait(outgoing)
+        """Queue `outgoing`, at the cost of the oldest ones of its kind where it does not fit."""
+        if outgoing.bulk:
+            if len(self._bulk) >= limits.OUTBOX_BULK_FRAMES_MAX:
+                self._bulk.popleft()
+                self.bulk_dropped += 1
+            self._bulk.append(outgoing)
+        else:
+            size = len(outgoing.payload)
+            while self._queue.qsize() >= self._frames_max or (
+                self._bytes + size > self._bytes_max and self._bytes
+            ):
+                self._bytes -= len(self._queue.get_nowait().payload)
+                self.dropped += 1
+            self._bytes += size
+            self._queue.put_nowait(outgoing)
+        self._look()
 
     async def get(self) -> Outgoing:
-        """Remove and return the oldest frame, waiting for one if need be."""
+        """Remove and return the oldest frame that is no bulk, waiting for one if need be."""
         outgoing = await self._queue.get()
         self._bytes -= len(outgoing.payload)
+        self._look()
         return outgoing
+
+    async def get_bulk(self) -> Outgoing:
+        """Remove and return the oldest bulk frame, waiting until there is one and nothing else waits."""
+        while True:
+            await self._bulk_may_leave.wait()
+            # Of several who waited, the first may have taken the last one, or a vote may have come since.
+            if self._bulk and not self._queue.qsize():
+                outgoing = self._bulk.popleft()
+                self._look()
+                return outgoing
+
+    def drop_bulk(self) -> None:
+        """Forget all bulk, and count it: whoever asked for it asks again."""
+        self.bulk_dropped += len(self._bulk)
+        self._bulk.clear()
+        self._look()
+
+    def _look(self) -> None:
+        if self._bulk and not self._queue.qsize():
+            self._bulk_may_leave.set()
+        else:
+            self._bulk_may_leave.clear()

@@ -16,7 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from swarm.primitives import limits
 from swarm.transport import mqtt
 from swarm.transport.connection import words_of
-from swarm.transport.mqtt import BACKOFF_CAP_S, backoff_s
+from swarm.transport.mqtt import BACKOFF_CAP_S, BULK_IN_FLIGHT_MAX, IN_FLIGHT_MAX, backoff_s
 from swarm.transport.topics import Scope, topic_all
 from swarm.transport.transport import Inbox, Link, Outgoing, Transport
 from tests.support.devices import PATIENCE_S, Device, device, presence_of
@@ -92,6 +92,62 @@ async def test_frames_keep_their_order_though_many_are_in_flight() -> None:
         for number in range(500):
             assert a.transport.publish(to_all(b"%d" % number))
         assert await seen(broker, 500) == [b"%d" % number for number in range(500)]
+
+
+def chunk_to_b(number: int) -> Outgoing:
+    return Outgoing(Scope.TO, "b", b"chunk %d" % number, bulk=True)
+
+
+async def test_a_vote_published_while_100_bulk_frames_wait_leaves_next() -> None:
+    """Of a hundred chunks only so many are on their way that the vote finds few before it, whatever the broker does."""
+    async with scripted_broker(pubacks=False) as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.CONNECTED)
+        for number in range(100):
+            a.transport.publish(chunk_to_b(number))
+        assert len(await seen(broker, BULK_IN_FLIGHT_MAX)) == BULK_IN_FLIGHT_MAX
+        a.transport.publish(to_all(b"vote"))
+        assert (await seen(broker, BULK_IN_FLIGHT_MAX + 1))[BULK_IN_FLIGHT_MAX:] == [b"vote"]
+
+
+async def test_a_vote_published_with_bulk_in_one_step_leaves_before_it() -> None:
+    async with scripted_broker() as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.CONNECTED)
+        for number in range(20):
+            a.transport.publish(chunk_to_b(number))
+        a.transport.publish(to_all(b"vote"))
+        chunks = [b"chunk %d" % number for number in range(20)]
+        assert await seen(broker, 21) == [b"vote", *chunks]
+
+
+async def test_bulk_never_takes_the_last_place_of_a_vote() -> None:
+    """However much bulk the broker leaves unacknowledged, votes still have places of their own."""
+    async with scripted_broker(pubacks=False) as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.CONNECTED)
+        for number in range(100):
+            a.transport.publish(chunk_to_b(number))
+        await seen(broker, BULK_IN_FLIGHT_MAX)
+        votes = [b"vote %d" % number for number in range(IN_FLIGHT_MAX - BULK_IN_FLIGHT_MAX)]
+        for vote in votes:
+            a.transport.publish(to_all(vote))
+        assert (await seen(broker, IN_FLIGHT_MAX))[BULK_IN_FLIGHT_MAX:] == votes
+
+
+async def test_bulk_is_not_kept_for_a_broker_that_is_away_nor_for_the_farewell() -> None:
+    async with scripted_broker(pubacks=False) as broker, device(url(broker), "a", ["b"]) as a:
+        a.transport.publish(chunk_to_b(0))
+        assert a.transport.counters()["out_bulk_skipped"] == 1
+        await a.until_said(Link.CONNECTED)
+        for number in range(30):
+            a.transport.publish(chunk_to_b(number))
+        await seen(broker, BULK_IN_FLIGHT_MAX)
+        broker.hang_up()
+        await a.until_said(Link.CONNECTED, times=2)
+        assert a.transport.counters()["outbox_bulk_dropped"] == 30 - BULK_IN_FLIGHT_MAX
+        broker.pubacks = True
+        for number in range(30):
+            a.transport.publish(chunk_to_b(number))
+        await a.transport.close()
+        assert len(broker.published) < 30 + BULK_IN_FLIGHT_MAX
 
 
 async def test_a_refused_login_is_said_once_and_tried_again() -> None:

@@ -7,6 +7,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.primitives.limits import OUTBOX_BULK_FRAMES_MAX
 from swarm.transport.topics import Scope
 from swarm.transport.transport import FULL_BYTES, FULL_FRAMES, Frame, Inbox, Outbox, Outgoing
 
@@ -96,3 +97,59 @@ def test_an_outbox_never_exceeds_its_bounds_and_keeps_the_newest(sizes: list[int
     assert kept == sizes[len(sizes) - len(kept) :]
     assert outbox.dropped == len(sizes) - len(kept)
     assert bool(kept) == bool(sizes)
+
+
+def bulk(payload: bytes) -> Outgoing:
+    return Outgoing(Scope.TO, "b", payload, bulk=True)
+
+
+async def test_bulk_leaves_only_while_nothing_else_waits() -> None:
+    outbox = Outbox()
+    outbox.put(bulk(b"chunk"))
+    outbox.put(outgoing(b"vote"))
+    taking = asyncio.create_task(outbox.get_bulk())
+    await asyncio.sleep(0.01)
+    assert not taking.done()
+    assert (await outbox.get()).payload == b"vote"
+    assert (await taking).payload == b"chunk"
+    assert len(outbox) == 0
+
+
+async def test_a_vote_that_comes_between_holds_bulk_back_that_was_about_to_leave() -> None:
+    outbox = Outbox()
+    taking = asyncio.create_task(outbox.get_bulk())
+    await asyncio.sleep(0)
+    outbox.put(bulk(b"chunk"))
+    outbox.put(outgoing(b"vote"))
+    await asyncio.sleep(0.01)
+    assert not taking.done()
+    await outbox.get()
+    assert (await taking).payload == b"chunk"
+
+
+async def test_each_bulk_frame_leaves_once_however_many_wait_for_it() -> None:
+    outbox = Outbox()
+    takers = [asyncio.create_task(outbox.get_bulk()) for _ in range(3)]
+    await asyncio.sleep(0)
+    outbox.put(bulk(b"0"))
+    outbox.put(bulk(b"1"))
+    done, waiting = await asyncio.wait(takers, timeout=0.05)
+    assert sorted(task.result().payload for task in done) == [b"0", b"1"]
+    for task in waiting:
+        task.cancel()
+
+
+async def test_bulk_is_bounded_by_itself_and_pushes_nothing_else_out() -> None:
+    outbox = Outbox(frames_max=2, bytes_max=100)
+    outbox.put(outgoing(b"vote"))
+    for number in range(OUTBOX_BULK_FRAMES_MAX + 3):
+        outbox.put(bulk(bytes((number,)) * 50))
+    assert (outbox.dropped, outbox.bulk_dropped) == (0, 3)
+    assert (await outbox.get()).payload == b"vote"
+    assert (await outbox.get_bulk()).payload == b"\x03" * 50
+    for number in range(5):
+        outbox.put(outgoing(b"%d" % number))
+    assert (outbox.dropped, outbox.bulk_dropped) == (3, 3)
+    outbox.drop_bulk()
+    assert len(outbox) == 2
+    assert outbox.bulk_dropped == OUTBOX_BULK_FRAMES_MAX + 2
