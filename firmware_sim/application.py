@@ -218,6 +218,13 @@ class Application:
         if self.primary.read().on_trial:
             self.primary.write_flag(IMAGE_OK)
 
+    def revert(self) -> None:
+        """Order the old image back at the next boot, whatever attempts are left. Raises Refused `not-on-trial`."""
+        state = self.primary.read()
+        if not state.on_trial:
+            raise Refused("not-on-trial")
+        self.secondary.order_revert(state.swap_size)
+
     def note_well(self) -> None:
         """Say that this start of a confirmed image went well, which forgets the starts that did not."""
         self.starts.note_well()

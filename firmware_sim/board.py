@@ -32,6 +32,8 @@ class Reset(StrEnum):
     SOFTWARE = "software"
     WATCHDOG = "watchdog"
     CRASH = "crash"
+    TIMER = "timer"
+    """What started an image on trial took it back; a plain board has no such timer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,14 @@ class Board:
         """Whether the image would claim to be well; a liar does."""
         return self.behaves in {"healthy", "lie"}
 
+    def next_reset(self) -> tuple[int, Reset] | None:
+        """Return when (`now_ms`) and why the board will restart by itself, None if it will not."""
+        ends = {
+            "crash": (CRASH_AFTER_MS, Reset.CRASH),
+            "hang": (HANG_AFTER_MS + self.watchdog_ms, Reset.WATCHDOG),
+        }.get(self.behaves)
+        return None if ends is None else (self.last.at_ms + ends[0], ends[1])
+
     def advance(self, duration_ms: int) -> list[Start]:
         """Let virtual time pass; crashes and the watchdog restart the board. Returns the starts it had.
 
@@ -169,13 +179,10 @@ class Board:
         seen = len(self.starts)
         end_ms = self.now_ms + duration_ms
         while self.is_on:
-            ends = {
-                "crash": (CRASH_AFTER_MS, Reset.CRASH),
-                "hang": (HANG_AFTER_MS + self.watchdog_ms, Reset.WATCHDOG),
-            }.get(self.behaves)
-            if ends is None or self.last.at_ms + ends[0] > end_ms:
+            ends = self.next_reset()
+            if ends is None or ends[0] > end_ms:
                 break
-            self.now_ms = self.last.at_ms + ends[0]
+            self.now_ms = ends[0]
             self.reset(ends[1])
         self.now_ms = end_ms
         return self.starts[seen:]

@@ -214,19 +214,13 @@ class Bootloader:
                 self.secondary.erase()
             return Swap.NONE
         size = max(first.swap_size, second.swap_size, old.size, self.primary_verdict().size)
-        self.order_revert(size, second)
+        self.order_revert(size)
         self._start(Swap.REVERT, size)
         return Swap.REVERT
 
-    def order_revert(self, size: int, second: SlotState) -> None:
+    def order_revert(self, size: int) -> None:
         """Put the order to revert where it survives the loss of the primary trailer."""
-        if (second.magic, second.copy_done, second.image_ok) == (Mark.SET, Mark.SET, Mark.UNSET):
-            return
-        if not self.secondary.is_blank():
-            self.secondary.erase()
-        self.secondary.write_flag(COPY_DONE)
-        self.secondary.write_swap_size(size)
-        self.secondary.write_magic()
+        self.secondary.order_revert(size)
 
     # ---------------------------------------------------------------------------- judging images
 
@@ -278,7 +272,7 @@ class Bootloader:
         if self.refusal(old):
             return Swap.NONE
         size = max(old.size, running.size)
-        self.order_revert(size, self.secondary.read())
+        self.order_revert(size)
         self._start(Swap.REVERT, size)
         return Swap.REVERT
 

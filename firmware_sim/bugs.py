@@ -60,7 +60,7 @@ class MagicGoodOrUnset(Bootloader):
 class RevertUnordered(Bootloader):
     """Starts a revert without putting the order where it survives the primary trailer."""
 
-    def order_revert(self, size: int, second: SlotState) -> None:
+    def order_revert(self, size: int) -> None:
         pass
 
 

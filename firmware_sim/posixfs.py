@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
@@ -51,13 +52,15 @@ def _failure(code: int, path: PathLike) -> OSError:
 class PosixFs:
     """An empty file system; `space` bounds the bytes of all files.
 
-    `cut` = (operation, shape, seed) makes that operation, counted from 1, lose the power in the middle.
+    `cut` = (operation, shape, seed) makes that operation, counted from 1, lose the power in the middle. `observer`
+    is called in each operation, where a cut would come; it may call `crash` and raise PowerLoss itself.
     """
 
     def __init__(self, *, space: int = 1 << 40) -> None:
         self.space = space
         self.ops = 0
         self.cut: tuple[int, str, int] | None = None
+        self.observer: Callable[[], None] | None = None
         self._nodes: dict[int, _Node] = {ROOT: _Node("dir")}
         self._next = ROOT + 1
         self._pending: list[_Change] = []
@@ -275,6 +278,8 @@ class PosixFs:
     def _tick(self) -> None:
         """Count an operation whose effect is live and not yet durable; the power may go here."""
         self.ops += 1
+        if self.observer is not None:
+            self.observer()
         if self.cut is not None and self.cut[0] == self.ops:
             _, shape, seed = self.cut
             self.cut = None
@@ -338,7 +343,7 @@ class PosixFs:
         return hashlib.blake2b(repr(sorted(self.tree().items())).encode(), digest_size=16).digest()
 
     def fork(self) -> PosixFs:
-        """Return an independent copy, un-synced state included; it counts operations from 0 and has no cut."""
+        """Return an independent copy, un-synced state included; it counts operations from 0, without cut and observer."""
         copy = PosixFs(space=self.space)
         copy._next = self._next
         copy._pending = list(self._pending)

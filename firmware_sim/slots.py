@@ -13,7 +13,7 @@ from enum import IntEnum, StrEnum
 from typing import Final
 
 from firmware_sim.errors import check
-from firmware_sim.flash import Failing, NorFlash
+from firmware_sim.flash import PROGRAM_MAX, Failing, NorFlash
 
 MAGIC: Final = bytes.fromhex("77c295f360d2ef7f3552500f2cb67980")
 FIELD: Final = 8
@@ -126,11 +126,11 @@ class DeviceLayout:
     def starts(self) -> int:
         return self.nv(6)
 
-    def make_flash(self, failing: tuple[Failing, ...] = ()) -> NorFlash:
-        """Return an erased flash of this layout."""
+    def make_flash(self, failing: tuple[Failing, ...] = (), *, program_max: int = PROGRAM_MAX) -> NorFlash:
+        """Return an erased flash of this layout; `program_max` is what one write call takes."""
         big = self.primary.count + self.secondary.count
         sizes = [self.sector] * big + [NV_SECTOR] * 7
-        return NorFlash(sizes, align=self.align, erased=self.erased, failing=failing)
+        return NorFlash(sizes, align=self.align, erased=self.erased, program_max=program_max, failing=failing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +215,17 @@ class Trailer:
     def _unit(self, value: bytes) -> bytes:
         missing = -len(value) % self.flash.align
         return value + bytes([self.flash.erased]) * missing
+
+    def order_revert(self, size: int) -> None:
+        """Order the swap back, in the trailer of the secondary slot; nothing where it is ordered."""
+        state = self.read()
+        if (state.magic, state.copy_done, state.image_ok) == (Mark.SET, Mark.SET, Mark.UNSET):
+            return
+        if not self.is_blank():
+            self.erase()
+        self.write_flag(COPY_DONE)
+        self.write_swap_size(size)
+        self.write_magic()
 
     # ---------------------------------------------------------------------------- cells
 
