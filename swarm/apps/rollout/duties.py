@@ -12,9 +12,11 @@ from typing import Literal
 from swarm.apps.rollout.entries import TAIL, Arm
 from swarm.apps.rollout.events import Refusal, StageKind
 from swarm.apps.rollout.gate import waits_for_go
-from swarm.apps.rollout.permit import is_forward, refusal_of, tail_release, way_back
+from swarm.apps.rollout.permit import is_forward, is_way_back, refusal_of, tail_release, way_back
 from swarm.apps.rollout.plan import has_pause, runs
-from swarm.apps.rollout.state import Device, Here, Permit, Plan
+from swarm.apps.rollout.releases import may_approve, may_consent
+from swarm.apps.rollout.rollback import may_roll_back
+from swarm.apps.rollout.state import Device, Here, Permit, Plan, State
 from swarm.primitives.ids import DeviceId
 
 Way = Literal["stage", "tail", "back"]
@@ -87,6 +89,9 @@ class Duties:
 
     task: Task | None
     permit: Permit | None
+    no_way_back: bytes = b""
+    """The plan that takes back what this device runs, where it has no image to go back to: it reports `declined`, or
+    `revoked_running`, without a permit."""
     gos: tuple[GoDuty, ...] = ()
     lates: tuple[LateDuty, ...] = ()
     wishes: tuple[Wish, ...] = ()
@@ -97,12 +102,14 @@ def duties_of(here: Here, id: DeviceId) -> Duties:
     device = here.state.devices.get(id)
     task = None if device is None else _task_of(here, device)
     permit = None if device is None else device.permit
+    no_way = b"" if device is None or permit is not None else _no_way_back(here.state, device)
     if id not in here.voters:
-        return Duties(task=task, permit=permit)
+        return Duties(task=task, permit=permit, no_way_back=no_way)
     plans = tuple(here.state.plans.values())
     gos = tuple(go for plan in plans if (go := _go_of(here, plan, id)) is not None)
     lates = tuple(late for plan in plans if (late := _late_of(here, plan, id)) is not None)
-    return Duties(task=task, permit=permit, gos=gos, lates=lates, wishes=tuple(_wishes(here, id)))
+    wishes = tuple(_wishes(here, id))
+    return Duties(task=task, permit=permit, no_way_back=no_way, gos=gos, lates=lates, wishes=wishes)
 
 
 # ------------------------------------------------------------------------------------------ the device's own update
@@ -118,7 +125,7 @@ def _task_of(here: Here, device: Device) -> Task | None:
         if stage is not None and member is not None and member.state in ("waiting", "armed"):
             return _task(here, plan, device, stage.number, release.manifest.image_digest, "stage")
     for plan in reversed(plans):
-        if plan.state in ("rolling back", "rolled back") and runs(device, state.releases[plan.release]):
+        if is_way_back(state, plan) and runs(device, state.releases[plan.release]):
             target = way_back(state, device, state.releases[plan.release])
             if target:
                 return _task(here, plan, device, len(plan.stages) - 1, target, "back")
@@ -127,8 +134,19 @@ def _task_of(here: Here, device: Device) -> Task | None:
         return None
     for plan in reversed(plans):
         if plan.release == newest.id and plan.state == "completed":
+            if device.id in plan.dropped:
+                return None
             return _task(here, plan, device, TAIL, newest.manifest.image_digest, "tail")
     return None
+
+
+def _no_way_back(state: State, device: Device) -> bytes:
+    for plan in state.plans_of(device.class_id):
+        release = state.releases[plan.release]
+        if plan.state == "rolling back" and runs(device, release) and device.id not in plan.ended:
+            if not way_back(state, device, release):
+                return plan.id
+    return b""
 
 
 def _task(here: Here, plan: Plan, device: Device, stage: int, target: bytes, way: Way) -> Task:
@@ -157,7 +175,10 @@ def _go_of(here: Here, plan: Plan, id: DeviceId) -> GoDuty | None:
     # Where all goes of a quorum stand in the block of the first, there is no draw before the next block: go again.
     if again and here.count(plan.gos) < here.quorum:
         return None
-    confirmed = [member for stage in plan.stages for member in stage.with_state("confirmed")]
+    present = (*here.context.voters, *here.context.observers)
+    confirmed = [
+        member for stage in plan.stages for member in stage.with_state("confirmed") if member in present
+    ]
     return GoDuty(
         plan=plan.id,
         stage=len(plan.stages),
@@ -194,6 +215,7 @@ def _late_of(here: Here, plan: Plan, id: DeviceId) -> LateDuty | None:
 
 
 def _wishes(here: Here, id: DeviceId) -> list[Wish]:
+    # Only what could have an effect here: a voter that follows a wish in vain would follow it for ever.
     found: list[Wish] = []
 
     def wish(
@@ -203,25 +225,26 @@ def _wishes(here: Here, id: DeviceId) -> list[Wish]:
             found.append(Wish(asked=asked, subject=subject, device=device, by=tuple(by)))
 
     for release in here.state.releases.values():
-        if release.state == "proposed":
-            # Without an operator too: `approve: auto` needs nobody's wish.
-            if id not in release.approvals:
-                by = tuple(release.asked_approve)
-                found.append(Wish(asked="approve", subject=release.id, device="", by=by))
-        if release.state != "revoked":
+        # Without an operator too: `approve: auto` needs nobody's wish.
+        if may_approve(here.state, release) and id not in release.approvals:
+            by = tuple(release.asked_approve)
+            found.append(Wish(asked="approve", subject=release.id, device="", by=by))
+        if release.state not in ("revoked", "voided"):
             wish("revoke", release.id, release.asked_revoke, release.revocations)
     for class_id, of_class in here.state.classes.items():
         if not of_class.frozen_by:
             wish("halt-class", class_id, of_class.asked_halt, of_class.halts)
     for plan in here.state.plans.values():
-        wish("halt", plan.id, plan.asked_halt, plan.halts)
+        if plan.state in ("planned", "active"):
+            wish("halt", plan.id, plan.asked_halt, plan.halts)
         for stop in (False, True):
             asked = [operator for operator, wanted in plan.asked_rollback.items() if wanted == stop]
             done = [voter for voter, wanted in plan.rollbacks.items() if wanted == stop]
-            wish("abandon" if stop else "rollback", plan.id, asked, done)
+            if may_roll_back(here, plan, stop=stop):
+                wish("abandon" if stop else "rollback", plan.id, asked, done)
         for device in sorted(set(plan.asked_consent.values())):
             asked = [operator for operator, named in plan.asked_consent.items() if named == device]
-            if device != id:
+            if device != id and may_consent(here, plan, device):
                 wish("consent", plan.id, asked, plan.consents.get(device, []), device)
     for rotation_id, rotation in here.state.rotations.items():
         backers = [member for member, wanted in here.state.backing.items() if wanted == rotation_id]

@@ -81,6 +81,10 @@ def open_stage(here: Here, plan: Plan, draft: Draft, only: DeviceId | None = Non
         members={name: Member() for name in names},
     )
     plan.stages.append(stage)
+    if not plan.started:
+        # Those that wait behind it were judged in another situation.
+        for other in here.state.plans_of(plan.class_id):
+            other.gos, other.lates = [], []
     plan.started, plan.state = True, "active"
     if only is None:
         plan.step, plan.taken = draft.step, draft.taken
@@ -189,6 +193,7 @@ def pass_deadline(here: Here, plan: Plan, stage: Stage) -> None:
     silent = stage.with_state("armed")
     for id in silent:
         _end(stage.members[id], "failed", "silent", here.height)
+        note(plan.dropped, id)
     missed = [id for id in stage.with_state("waiting") if not barred or id not in stage.ready]
     last = stage.round > plan.spec.retries
     if last:
@@ -244,6 +249,8 @@ def end_member(here: Here, plan: Plan, stage: Stage, device: DeviceId, *, failed
     # Failed by silence stays failed, whatever it says afterwards.
     if member.state != "failed":
         _end(member, "failed" if failed else "confirmed", reason, here.height)
+        if failed:
+            note(plan.dropped, device)
         judge_stage(here, plan, stage)
 
 
@@ -325,10 +332,11 @@ def apply_resume(here: Here, resume: Resume) -> None:
         return
     if not stopped and not tail:
         return
-    plan.resumes[here.origin] = resume.without
-    same = [voter for voter, without in plan.resumes.items() if without == resume.without]
+    wanted = tuple(sorted(set(resume.without)))
+    plan.resumes[here.origin] = wanted
+    same = [voter for voter, without in plan.resumes.items() if without == wanted]
     if here.count(same) >= here.quorum:
-        resume_plan(here, plan, resume.without)
+        resume_plan(here, plan, wanted)
 
 
 def resume_plan(here: Here, plan: Plan, without: tuple[DeviceId, ...]) -> None:

@@ -92,6 +92,8 @@ def _refusal_stage(state: State, plan: Plan, device: Device, number: int) -> Ref
 def _refusal_tail(state: State, plan: Plan, device: Device, release: Release) -> Refusal | None:
     if plan.state != "completed" or tail_release(state, device) is not release:
         return "not-open"
+    if device.id in plan.dropped:
+        return "not-a-member"
     if is_frozen(state, plan) or is_tail_frozen(plan):
         return "frozen"
     return None
@@ -99,7 +101,7 @@ def _refusal_tail(state: State, plan: Plan, device: Device, release: Release) ->
 
 def _refusal_forward(here: Here, device: Device, release: Release, target: bytes) -> Refusal | None:
     manifest = release.manifest
-    if release.state == "revoked":
+    if here.state.is_image_revoked(manifest.class_id, manifest.image_digest):
         return "revoked"
     if release.contradicted or release.suspended:
         return "frozen"
@@ -116,23 +118,44 @@ def _refusal_forward(here: Here, device: Device, release: Release, target: bytes
 
 def _refusal_back(here: Here, plan: Plan, device: Device, release: Release, target: bytes) -> Refusal | None:
     """W11: neither a freeze nor a revocation of the new image bars the way back."""
-    if plan.state not in ("rolling back", "rolled back") or not runs(device, release):
+    if not is_way_back(here.state, plan) or not runs(device, release):
         return "not-open"
     if not device.confirmed or device.recovering:
         return "unsettled"
     return None if may_go_back(here.state, device, release, target) else "target"
 
 
+def is_way_back(state: State, plan: Plan) -> bool:
+    """Answer whether `plan` takes its image back; not any more once another plan of the same release has begun."""
+    if plan.state not in ("rolling back", "rolled back"):
+        return False
+    others = [other for other in state.plans.values() if other.release == plan.release and other.started]
+    return all(other.state in ("rolling back", "rolled back") for other in others)
+
+
 def may_go_back(state: State, device: Device, release: Release, target: bytes) -> bool:
-    """Answer whether `target` is the older image in the device's other slot, as it last said, and not a revoked one."""
+    """Answer whether `target` is the older image in the device's other slot, as it last said, and may run there.
+
+    Only what a quorum has judged counts: a mere proposal with the same image, which k stolen keys can make, must not
+    bar the way back. An image of which no release was ever approved is what the device came with.
+    """
     if device.spare != "sealed" or target != device.spare_digest:
         return False
     if target in (ZERO_DIGEST, release.manifest.image_digest):
         return False
-    known = state.release_with(device.class_id, target)
-    if known is None:
-        return True
-    return known.state != "revoked" and known.manifest.number < release.manifest.number
+    judged = [
+        known
+        for known in state.releases.values()
+        if known.manifest.class_id == device.class_id
+        and known.manifest.image_digest == target
+        and known.state == "approved"
+    ]
+    if state.is_image_revoked(device.class_id, target):
+        return False
+    return not judged or any(
+        known.manifest.number < release.manifest.number and known.manifest.counter >= device.counter
+        for known in judged
+    )
 
 
 def way_back(state: State, device: Device, release: Release) -> bytes:
@@ -165,8 +188,7 @@ def accepts(here: Here, plan: Plan, device: Device, permit: Permit) -> str:
     if not permit.forward:
         if plan.state not in ("rolling back", "rolled back"):
             return "not-open"
-        known = here.state.release_with(device.class_id, permit.target)
-        return "revoked" if known is not None and known.state == "revoked" else ""
+        return "revoked" if here.state.is_image_revoked(device.class_id, permit.target) else ""
     release = here.state.releases[plan.release]
     if release.state == "revoked":
         return "revoked"

@@ -28,7 +28,7 @@ class Draft(NamedTuple):
     """Devices that earlier stages of that step have taken."""
     size: int
     blocked: bool = False
-    """No go opens it yet: too few voters are confirmed to end the hold-back. Its deadline runs."""
+    """No go opens it: too few voters are confirmed to end the hold-back, or no more stages fit. Its deadline runs."""
 
 
 def runs(device: Device, release: Release) -> bool:
@@ -40,15 +40,26 @@ def runs(device: Device, release: Release) -> bool:
     )
 
 
+def holds(device: Device, release: Release) -> bool:
+    """Answer whether the image of `release` is in one of the two slots of `device`, as it last said."""
+    held = (device.digest, device.spare_digest)
+    return device.class_id == release.manifest.class_id and release.manifest.image_digest in held
+
+
 def is_settled(state: State, device: Device) -> bool:
-    """Answer whether a device may touch its other slot: confirmed, and no rollback may want the image there (W13)."""
+    """Answer whether a device may touch its other slot: confirmed, and no rollback may want the image there (W13).
+
+    Every release with the image that runs is asked: a proposal with the same image must not hide a plan.
+    """
     if not device.reported or not device.confirmed or device.recovering or device.permit is not None:
         return False
-    running = state.release_with(device.class_id, device.digest)
-    if running is None or running.completed or running.state == "revoked":
-        return True
-    plans = [plan for plan in state.plans.values() if plan.release == running.id and plan.started]
-    return all(plan.state == "rolled back" for plan in plans)
+    for plan in state.plans.values():
+        running = state.releases[plan.release]
+        if not plan.started or plan.state == "rolled back" or not runs(device, running):
+            continue
+        if not running.completed and running.state != "revoked":
+            return False
+    return True
 
 
 def may_follow(device: Device, release: Release) -> bool:
@@ -133,9 +144,12 @@ def confirmed_voters(here: Here, plan: Plan) -> int:
 
 
 def draft_stage(here: Here, plan: Plan) -> Draft | None:
-    """Return what the next stage of `plan` is, or None while only a consent can go on (W9) or the table is full."""
+    """Return what the next stage of `plan` is, or None while only a consent can go on (W9).
+
+    A plan whose table of stages is full waits for a go that cannot come, and freezes at its deadline.
+    """
     if len(plan.stages) >= STAGES_KEPT:
-        return None
+        return Draft("end", plan.step, plan.taken, 0, blocked=True)
     steps = (*plan.spec.steps, *REST)
     free = here.budget.u - (plan.spec.reserve or 0)
     waits_for_consent = False

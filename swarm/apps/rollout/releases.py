@@ -22,14 +22,14 @@ from swarm.apps.rollout.events import (
 from swarm.apps.rollout.gate import freeze, freeze_class, open_stage, waits_for_go
 from swarm.apps.rollout.keys import KeySet, Rotation, judge_rotation, revocation_signers, rotation_id
 from swarm.apps.rollout.manifest import decode_manifest, release_id, release_signers
-from swarm.apps.rollout.plan import Draft, candidates, moved, runs
+from swarm.apps.rollout.plan import Draft, candidates, holds, moved, runs
 from swarm.apps.rollout.risk import at_risk
 from swarm.apps.rollout.rollback import begin_rollback, may_roll_back
 from swarm.apps.rollout.spec import settle_spec
 from swarm.apps.rollout.state import Here, Plan, Release, State, note
 from swarm.primitives.errors import DecodeError
 from swarm.primitives.ids import DeviceId
-from swarm.primitives.limits import PLANS_KEPT, PLANS_WAITING_PER_ORIGIN_MAX, RELEASES_KEPT
+from swarm.primitives.limits import PLANS_KEPT, PLANS_WAITING_PER_ORIGIN_MAX, RELEASES_KEPT, STAGES_KEPT
 
 # ------------------------------------------------------------------------------------------ releases
 
@@ -75,11 +75,13 @@ def _make_room(state: State) -> bool:
     if len(state.releases) < RELEASES_KEPT:
         return True
     for id, release in state.releases.items():
+        if any(plan.release == id for plan in state.plans.values()):
+            continue
         newest = state.newest(release.manifest.class_id, completed=False)
         newer = newest is not None and release.manifest.number < newest.manifest.number
-        planned = any(plan.release == id for plan in state.plans.values())
-        ran = any(runs(device, release) for device in state.devices.values())
-        if release.state == "voided" or (newer and not planned and not ran and not release.completed):
+        # A revocation stays known as long as somebody could be led back to the image.
+        held = any(holds(device, release) for device in state.devices.values())
+        if release.state == "voided" or (newer and not held and not release.completed):
             del state.releases[id]
             return True
     return False
@@ -88,16 +90,21 @@ def _make_room(state: State) -> bool:
 def apply_approve(here: Here, approve: Approve) -> None:
     """Count an approval over the voters in force; an operator's is a wish."""
     release = here.state.releases.get(approve.release)
-    if release is None or release.state != "proposed" or release.contradicted:
-        return
-    newest = here.state.newest(release.manifest.class_id, completed=False)
-    if newest is not None and release.manifest.number <= newest.manifest.number:
+    if release is None or not may_approve(here.state, release):
         return
     if here.is_operator:
         note(release.asked_approve, here.origin)
     if here.is_voter and here.vote(release.approvals) >= here.quorum:
         release.state, release.approved_height = "approved", here.height
         here.emit(Approved(release.id), release_key(release.id))
+
+
+def may_approve(state: State, release: Release) -> bool:
+    """Answer whether an approval of `release` could have an effect: it waits for one, and is above what is approved."""
+    newest = state.newest(release.manifest.class_id, completed=False)
+    above = newest is None or release.manifest.number > newest.manifest.number
+    barred = state.is_image_revoked(release.manifest.class_id, release.manifest.image_digest)
+    return release.state == "proposed" and not release.contradicted and above and not barred
 
 
 def apply_revoke(here: Here, revoke: Revoke) -> None:
@@ -265,6 +272,8 @@ def may_consent(here: Here, plan: Plan, device: DeviceId) -> bool:
     # Between two stages, and where a go could open none for it: `waits_for_go` says None to that, or observers first.
     if plan.open_stage is not None or device not in candidates(here, plan, "voters"):
         return False
+    if len(plan.stages) >= STAGES_KEPT:
+        return False
     draft = waits_for_go(here, plan)
     if draft is None and not _only_consent_left(here, plan):
         return False
@@ -296,8 +305,9 @@ def apply_activate(here: Here, activate: Activate) -> None:
 
 def _speaks(state: State, id: DeviceId, protocol: int) -> bool:
     device = state.devices.get(id)
-    running = None if device is None else state.release_with(device.class_id, device.digest)
-    if running is None or not running.completed:
-        return False
-    lowest, highest = running.manifest.protocols
-    return lowest <= protocol <= highest
+    return device is not None and any(
+        release.completed
+        and runs(device, release)
+        and release.manifest.protocols[0] <= protocol <= release.manifest.protocols[1]
+        for release in state.releases.values()
+    )

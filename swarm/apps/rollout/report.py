@@ -27,10 +27,11 @@ def apply_report(here: Here, report: Report) -> None:
     permit = device.permit
     believe(here, device, report)
     if permit is not None:
-        if is_about(permit, report) and report.result == "healthy":
-            judge_health(here, device, permit)
-        elif ends_permit(permit, report):
+        # First: a new incarnation ends it whatever it says, `healthy` included.
+        if ends_permit(permit, report):
             end_permit(here, device, permit, report)
+        elif is_about(permit, report) and report.result == "healthy":
+            judge_health(here, device, permit)
     look_back(here, device)
     for plan in here.state.plans_of(device.class_id):
         if plan.state != "rolling back":

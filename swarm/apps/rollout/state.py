@@ -231,13 +231,22 @@ class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
         return found is not None and found.frozen_by != ""
 
     def release_with(self, class_id: bytes, digest: bytes) -> Release | None:
-        """Return the newest release of a class with this image digest, if any."""
+        """Return the newest release of a class with this image digest, if any; one that was approved comes first."""
         found = None
         for release in self.releases.values():
             if release.manifest.class_id == class_id and release.manifest.image_digest == digest:
-                if found is None or release.manifest.number > found.manifest.number:
+                if found is None or _rank(release) > _rank(found):
                     found = release
         return found
+
+    def is_image_revoked(self, class_id: bytes, digest: bytes) -> bool:
+        """Answer whether a release of a class with this image is revoked: no other number brings the image back."""
+        return any(
+            release.state == "revoked"
+            and release.manifest.class_id == class_id
+            and release.manifest.image_digest == digest
+            for release in self.releases.values()
+        )
 
     def newest(self, class_id: bytes, *, completed: bool) -> Release | None:
         """Return the approved release of a class with the highest number, only of the completed ones or of all."""
@@ -250,6 +259,10 @@ class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
             if best is None or release.manifest.number > best.manifest.number:
                 best = release
         return best
+
+
+def _rank(release: Release) -> tuple[bool, int]:
+    return release.state in ("approved", "revoked"), release.manifest.number
 
 
 class Here:

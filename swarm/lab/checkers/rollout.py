@@ -16,6 +16,7 @@ from swarm.apps.rollout.events import (
     Accepted,
     Closed,
     Completed,
+    Consented,
     Deadline,
     Frozen,
     Opened,
@@ -79,6 +80,8 @@ class Seen:
     gos: frozenset[tuple[bytes, int, int, str]] = frozenset()
     lates: frozenset[tuple[bytes, int, int, int, str]] = frozenset()
     halts: frozenset[tuple[bytes, str]] = frozenset()
+    consented: frozenset[tuple[bytes, str]] = frozenset()
+    """(plan, device) that may reboot alone where nobody may fail."""
 
     def charge_of(self, device: str) -> Charge | None:
         """Return the open permit of `device`, if any."""
@@ -155,6 +158,8 @@ def _take(seen: Seen, setting: Setting, position: int, event: RolloutEvent, comp
                 if not any(late[0] == plan and late[2] == generation for late in seen.lates):
                     complaints.append("(5) a freeze by lateness without an honest voter")
             return replace(seen, barred=seen.barred | {plan}, gos=_without(seen.gos, plan))
+        case Consented(plan, device):
+            return replace(seen, consented=seen.consented | {(plan, device)})
         case Resumed(plan) | Abandoned(plan) | RolledBack(plan) | Completed(plan):
             return _forget(seen, plan)
         case RollingBack(plan, stage):
@@ -202,7 +207,10 @@ def _permitted(seen: Seen, setting: Setting, position: int, event: Permitted, co
         complaints.append(f"(3) {event.device} got a second permit while one is open")
     if event.device in setting.voters:
         lifted = seen.at_risk(setting) | {event.device}
-        if len(lifted) > setting.u - setting.reserve:
+        limit = setting.u - setting.reserve
+        if limit <= 0 and (event.plan, event.device) in seen.consented:
+            limit = 1
+        if len(lifted) > limit:
             complaints.append(f"(2) a permit put {len(lifted)} voters at risk: {sorted(lifted)}")
     charge = Charge(event.device, event.plan, position, event.incarnation, forward, accepted=False)
     return replace(seen, charges=seen.charges | {charge})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarm.apps.rollout.entries import Go, Halt, Late
+from swarm.apps.rollout.entries import Consent, Go, Halt, Late
 from swarm.apps.rollout.events import (
     Accepted,
     Closed,
@@ -65,6 +65,18 @@ def test_2_a_permit_above_the_limit() -> None:
     charged(checker)
     tell(checker, "b", permitted("b"))
     assert "(2)" in checker.verdict()
+
+
+def test_2_where_nobody_may_fail_a_consent_lets_one_voter_reboot() -> None:
+    log = RolloutLog(3)
+    log.planned(hold_back=0)
+    assert log.rules.setting.u == 0
+    log.log("ops", Consent(log.plan_id, "dev-1"))
+    log.consent("dev-1")
+    log.update("dev-1")
+    assert log.rules.verdict() == "held"
+    tell(log.rules, "dev-2", Permitted(log.plan_id, 0, 0, "dev-2", 0, NEW, ()))
+    assert "(2)" in log.rules.verdict(), "the consent named another"
 
 
 def test_3_a_second_permit() -> None:
