@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 from swarm.device.turn import Turn
 
 
 class Silent:
     """Lets a correct device run and swallows all that it would publish."""
 
-    name = "silent"
+    name: ClassVar[str] = "silent"
 
     def change(self, turn: Turn) -> Turn:
         """Return the turn without its frames."""
-        return Turn((), turn.actions, turn.wake_at_ms, turn.events, turn.synced)
+        return replace(turn, frames=())
