@@ -51,59 +51,68 @@ class _Image:
     counter: int | None = None
 
 
+ImageArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[IMAGE]",
+        show_default=False,
+        help="A folder or a .pyz with a __main__.py, or an image made by imgtool; left out: this very program.",
+    ),
+]
+NumberOption = Annotated[
+    int, typer.Option("--number", min=1, show_default=False, help="Orders the releases of a class; it grows.")
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar=f"FILE{SUFFIX}", show_default=False, help="Where to.")
+]
+ClassOption = Annotated[
+    str, typer.Option("--class", metavar="VENDOR/CLASS", help="What kind of device it is for.")
+]
+VersionOption = Annotated[
+    str | None,
+    typer.Option("--version", show_default=False, help="For people; the image's own if left out."),
+]
+CounterOption = Annotated[
+    int | None,
+    typer.Option(
+        "--counter", min=0, show_default=False, help="Security counter; grows only to kill older images."
+    ),
+]
+ChunkOption = Annotated[
+    str | None, typer.Option("--chunk", metavar="SIZE", show_default=False, help="4KiB to 32KiB.")
+]
+UseBeforeOption = Annotated[
+    int, typer.Option("--use-before", min=0, help="No start above this height of the log; 0: no end.")
+]
+NeedsOption = Annotated[
+    list[str] | None,
+    typer.Option("--needs", metavar="VENDOR/CLASS:NUMBER", help="Another class must have this; repeatable."),
+]
+ImageKeyOption = Annotated[
+    Path | None,
+    typer.Option("--image-key", help="Public key that the bootloader checks: PEM or 64 hex digits."),
+]
+
+
 def pack(
-    image: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[IMAGE]",
-            show_default=False,
-            help="A folder or a .pyz with a __main__.py, or an image made by imgtool; left out: this very program.",
-        ),
-    ] = None,
+    image: ImageArgument = None,
     *,
     genesis: Annotated[Path, typer.Option("--genesis", show_default=False, help="The swarm's genesis file.")],
-    number: Annotated[
-        int,
-        typer.Option("--number", min=1, show_default=False, help="Orders the releases of a class; it grows."),
-    ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar=f"FILE{SUFFIX}", show_default=False, help="Where to.")
-    ],
-    class_: Annotated[
-        str, typer.Option("--class", metavar="VENDOR/CLASS", help="What kind of device it is for.")
-    ] = CLASS_DEFAULT,
-    version: Annotated[
-        str | None,
-        typer.Option("--version", show_default=False, help="For people; the image's own if left out."),
-    ] = None,
-    counter: Annotated[
-        int | None,
-        typer.Option(
-            "--counter", min=0, show_default=False, help="Security counter; grows only to kill older images."
-        ),
-    ] = None,
+    number: NumberOption,
+    out: OutOption,
+    class_: ClassOption = CLASS_DEFAULT,
+    version: VersionOption = None,
+    counter: CounterOption = None,
     oldest: Annotated[int, typer.Option("--oldest", min=0, help="Lowest number that it may follow.")] = 0,
-    chunk: Annotated[
-        str | None, typer.Option("--chunk", metavar="SIZE", show_default=False, help="4KiB to 32KiB.")
-    ] = None,
-    use_before: Annotated[
-        int, typer.Option("--use-before", min=0, help="No start above this height of the log; 0: no end.")
-    ] = 0,
+    chunk: ChunkOption = None,
+    use_before: UseBeforeOption = 0,
     protocols: Annotated[
         str, typer.Option("--protocols", metavar="A..B", help="Protocol versions it speaks.")
     ] = "1",
     stores: Annotated[str, typer.Option("--stores", metavar="A..B", help="Store formats it reads.")] = "1",
-    needs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--needs", metavar="VENDOR/CLASS:NUMBER", help="Another class must have this; repeatable."
-        ),
-    ] = None,
+    needs: NeedsOption = None,
     notes: Annotated[str, typer.Option("--notes", help="Up to 1,024 bytes for people.")] = "",
-    image_key: Annotated[
-        Path | None,
-        typer.Option("--image-key", help="Public key that the bootloader checks: PEM or 64 hex digits."),
-    ] = None,
+    image_key: ImageKeyOption = None,
     key: Annotated[
         list[Path] | None, typer.Option("--key", help="Sign with this release key at once; repeatable.")
     ] = None,
@@ -114,35 +123,21 @@ def pack(
     The same image and options give the same bytes. Other holders of keys add theirs with `swarm firmware sign`.
     """
     members = load_genesis(genesis)
-    check_release_keys(members, [])
     keypairs = load_keys(key or [])
     check_release_keys(members, keypairs)
-    for value, limit, where in (
-        (number, NUMBER_MAX, "--number"),
-        (oldest, NUMBER_MAX, "--oldest"),
-        (use_before, NUMBER_MAX, "--use-before"),
-        (counter or 0, _COUNTER_MAX, "--counter"),
-    ):
-        if value > limit:
-            raise ConfigError(f"{value} is too large", where=where)
-    if oldest >= number:
-        raise ConfigError(f"{oldest} is not below the release's own number {number}", where="--oldest")
+    _check_numbers(number, oldest, use_before, counter or 0)
     if out.suffix != SUFFIX:
         raise ConfigError(f"a release file ends in {SUFFIX}", where="--out")
     device_class = read_class(class_)
     found = _load_image(image, device_class, image_key)
-    if version is None and found.version is None:
-        raise ConfigError("is missing", where="--version", hint="such as 1.4.2")
-    if counter is not None and found.counter is not None and counter != found.counter:
-        raise ConfigError(f"{counter}, but the image itself says {found.counter}", where="--counter")
     release = make_release(
         found.data,
         swarm=members.id,
         device_class=device_class,
         number=number,
-        version=version or found.version or "",
+        version=_version_of(found, version),
         image_digest=found.digest,
-        counter=found.counter if found.counter is not None else counter or 0,
+        counter=_counter_of(found, counter),
         oldest=oldest,
         chunk_bytes=read_chunk_bytes(chunk, len(found.data)),
         use_before=use_before,
@@ -160,6 +155,32 @@ def pack(
     print(f"written to {out}", file=words)
     if json is not None:
         write_json(report_release(release), json)
+
+
+def _check_numbers(number: int, oldest: int, use_before: int, counter: int) -> None:
+    for value, limit, where in (
+        (number, NUMBER_MAX, "--number"),
+        (oldest, NUMBER_MAX, "--oldest"),
+        (use_before, NUMBER_MAX, "--use-before"),
+        (counter, _COUNTER_MAX, "--counter"),
+    ):
+        if value > limit:
+            raise ConfigError(f"{value} is too large", where=where)
+    if oldest >= number:
+        raise ConfigError(f"{oldest} is not below the release's own number {number}", where="--oldest")
+
+
+def _version_of(image: _Image, wanted: str | None) -> str:
+    version = wanted or image.version
+    if not version:
+        raise ConfigError("is missing", where="--version", hint="such as 1.4.2")
+    return version
+
+
+def _counter_of(image: _Image, wanted: int | None) -> int:
+    if wanted is not None and image.counter is not None and wanted != image.counter:
+        raise ConfigError(f"{wanted}, but the image itself says {image.counter}", where="--counter")
+    return image.counter if image.counter is not None else wanted or 0
 
 
 def report_release(release: ReleaseFile) -> dict[str, object]:
