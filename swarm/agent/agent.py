@@ -15,7 +15,7 @@ from typing import Final
 
 from swarm.agent.presence import PresenceBoard, PresenceState
 from swarm.agent.threads import BehaviourThread, DiskPace, WorkerThread
-from swarm.behaviours.actions import BallotReady
+from swarm.behaviours.actions import BallotReady, SelfTested
 from swarm.behaviours.loader import Behaviours
 from swarm.behaviours.runner import BehaviourFault
 from swarm.device import events
@@ -87,7 +87,7 @@ class Agent:
         self._disk = WorkerThread("swarm-turns")
         self._behaviours = BehaviourThread(
             Behaviours() if behaviours is None else behaviours,
-            on_ballots=self._take_ballots,
+            on_answers=self._take_answers,
             on_fault=_report_fault,
         )
         self.transport = make_transport(self._inbox, self._take_link)
@@ -177,8 +177,8 @@ class Agent:
         """Let out what the turn returned, all of it durable."""
         for frame in turn.frames:
             self.transport.publish(Outgoing(frame.scope, frame.to, frame.payload, frame.bulk))
-        if turn.actions:
-            self._behaviours.put(turn.actions, now_ms)
+        if turn.behaviour_actions:
+            self._behaviours.put(turn.behaviour_actions, now_ms)
         for event in turn.events:
             self._on_event(event)
         if self._timer is not None:
@@ -199,8 +199,8 @@ class Agent:
 
     # ------------------------------------------------------------------------------ what comes from elsewhere
 
-    def _take_ballots(self, ballots: Sequence[BallotReady]) -> None:
-        self._own.extend(ballots)
+    def _take_answers(self, answers: Sequence[BallotReady | SelfTested]) -> None:
+        self._own.extend(answers)
         self._wake()
 
     def _beat(self) -> None:

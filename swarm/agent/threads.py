@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, cast
 
-from swarm.behaviours.actions import Action, AskBallot, BallotReady
+from swarm.behaviours.actions import Action, AskBallot, BallotReady, SelfTest, SelfTested
 from swarm.behaviours.loader import Behaviours
 from swarm.behaviours.runner import ActionResults, BehaviourFault, run_actions
 from swarm.primitives.limits import ACTIONS_MAX
@@ -30,6 +30,9 @@ _SYNCS_BETWEEN: Final = 16
 
 SLOW_ACTIONS_S: Final = 1.0
 """Actions of one turn that take longer are worth a line in the log."""
+
+SELF_TEST_HUNG: Final = "self-test-hung"
+"""The reason code of a self test that the behaviours could not be asked for: they have not answered for long."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -125,12 +128,12 @@ class BehaviourThread:
         self,
         behaviours: Behaviours,
         *,
-        on_ballots: Callable[[Sequence[BallotReady]], None],
+        on_answers: Callable[[Sequence[BallotReady | SelfTested]], None],
         on_fault: Callable[[BehaviourFault], None],
     ) -> None:
         """Hear the results through the two functions, called in the event loop."""
         self._behaviours = behaviours
-        self._on_ballots = on_ballots
+        self._on_answers = on_answers
         self._on_fault = on_fault
         self._worker = WorkerThread("swarm-behaviours")
         self._waiting = 0
@@ -169,8 +172,8 @@ class BehaviourThread:
             return
         for fault in results.faults:
             self._on_fault(fault)
-        if results.ballots:
-            self._on_ballots(results.ballots)
+        if results.ballots or results.tests:
+            self._on_answers((*results.ballots, *results.tests))
 
     def _refuse(self, actions: Sequence[Action]) -> None:
         self._on_fault(
@@ -178,6 +181,12 @@ class BehaviourThread:
                 kind="all", subject="", message=f"{self._waiting} actions wait already; abstaining"
             )
         )
-        asked = [BallotReady(action.decision.id, None) for action in actions if isinstance(action, AskBallot)]
-        if asked:
-            self._on_ballots(asked)
+        answers: list[BallotReady | SelfTested] = []
+        for action in actions:
+            if isinstance(action, AskBallot):
+                answers.append(BallotReady(action.decision.id, None))
+            elif isinstance(action, SelfTest):
+                # Behaviours that hang are not well.
+                answers.append(SelfTested(action.tag, SELF_TEST_HUNG))
+        if answers:
+            self._on_answers(answers)

@@ -21,7 +21,14 @@ class TellOutcome:
     outcome: Outcome
 
 
-Action = AskBallot | TellOutcome
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Ask every behaviour that has a `check_health` whether it can do its work; answered by `SelfTested`."""
+
+    tag: int
+
+
+Action = AskBallot | TellOutcome | SelfTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +37,13 @@ class BallotReady:
 
     decision: bytes
     ballot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTested:
+    """What the behaviours said to a `SelfTest`; an empty `reason` = passed, else a code of a-z, 0-9 and hyphens."""
+
+    tag: int
+    reason: str
+    detail: str = ""
+    """In words, for this device's own screen."""

@@ -43,3 +43,14 @@ class Behaviour(Protocol):
 
     def on_outcome(self, outcome: Outcome, now_ms: int) -> None:
         """Act on a closed decision; must be idempotent, because a restart may meet it again."""
+
+
+@runtime_checkable
+class HealthChecked(Protocol):
+    """A behaviour that can say whether it is able to do its work; the device's self test asks it (FIRMWARE section 6)."""
+
+    def check_health(self, now_ms: int) -> str | None:
+        """Return None when all is well, else why not: a code of a-z, 0-9 and hyphens for the log, or words.
+
+        A new image whose behaviour says anything but None goes back to the old one. Must not wait for the network.
+        """

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Final, SupportsIndex
 
 from swarm.apps.decisions.rules import DecisionView
-from swarm.behaviours.actions import Action, AskBallot, BallotReady, TellOutcome
+from swarm.behaviours.actions import Action, AskBallot, BallotReady, SelfTest, SelfTested, TellOutcome
+from swarm.behaviours.behaviour import HealthChecked
 from swarm.behaviours.loader import Behaviours, LoadedBehaviour
 from swarm.primitives.ids import short
 from swarm.primitives.limits import NUMBER_MAX
 
 _EXACT: Final = Context(prec=400, rounding=ROUND_HALF_EVEN)
 """Every finite float in plain digits: 309 before the point, and more after it than any scale keeps."""
+
+SELF_TEST_FAILED: Final = "self-test"
+"""The reason code of a behaviour that says in words why it is not well."""
+
+SELF_TEST_RAISED: Final = "self-test-raised"
+
+_CODE: Final = re.compile(r"[a-z0-9-]{1,32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +43,7 @@ class ActionResults:
 
     ballots: tuple[BallotReady, ...]
     faults: tuple[BehaviourFault, ...]
+    tests: tuple[SelfTested, ...] = ()
 
 
 def run_actions(behaviours: Behaviours, actions: Iterable[Action], now_ms: int) -> ActionResults:
@@ -46,6 +56,7 @@ def run_actions(behaviours: Behaviours, actions: Iterable[Action], now_ms: int) 
     """
     ballots: list[BallotReady] = []
     faults: list[BehaviourFault] = []
+    tests: list[SelfTested] = []
     for action in actions:
         match action:
             case AskBallot(decision):
@@ -58,7 +69,26 @@ def run_actions(behaviours: Behaviours, actions: Iterable[Action], now_ms: int) 
                         faults.append(
                             _fault(loaded, outcome.subject, f"on_outcome of {short(outcome.decision)}", error)
                         )
-    return ActionResults(tuple(ballots), tuple(faults))
+            case SelfTest(tag):
+                tests.append(_test(behaviours, tag, now_ms, faults))
+    return ActionResults(tuple(ballots), tuple(faults), tuple(tests))
+
+
+def _test(behaviours: Behaviours, tag: int, now_ms: int, faults: list[BehaviourFault]) -> SelfTested:
+    """Ask every behaviour that can say so whether it is well; the first that is not gives the reason."""
+    for loaded in behaviours.loaded:
+        if not isinstance(loaded.behaviour, HealthChecked):
+            continue
+        try:
+            answer: object = loaded.behaviour.check_health(now_ms)
+        except Exception as error:  # noqa: BLE001  -- a plug-in may raise anything; then it is not well
+            fault = _fault(loaded, loaded.subject or "", "check_health", error)
+            faults.append(fault)
+            return SelfTested(tag, SELF_TEST_RAISED, fault.message)
+        if answer is not None:
+            code = answer if isinstance(answer, str) and _CODE.fullmatch(answer) else SELF_TEST_FAILED
+            return SelfTested(tag, code, f"{loaded.kind}: {answer}"[:500])
+    return SelfTested(tag, "")
 
 
 def _ask(

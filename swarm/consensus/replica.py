@@ -57,6 +57,10 @@ class Replica:
         """The state, for questions only: device, tests and `explain` read it, nobody else writes it."""
         return self._state
 
+    def be_mute(self, *, mute: bool) -> None:
+        """Sign nothing, as an observer, or vote again; what was signed before stays known (FIRMWARE W9)."""
+        self._state.me = None if mute else self._state.config.my_index
+
     # ------------------------------------------------------------------------------ admission's questions
 
     def why_drop_statement(self, kind: int, epoch: int, number: int, voter: int, digest: bytes) -> str | None:

@@ -103,9 +103,14 @@ class Admission:
         replica: Replica,
         verifier: Verifier,
         expects: Expects | None = None,
+        wants_attest: Callable[[int], bool] | None = None,
     ) -> None:
-        """Guard the door of `me`; the replica says what it wants before anything is verified, as `expects` does."""
+        """Guard the door of `me`; the replica says what it wants before anything is verified, as `expects` does.
+
+        `wants_attest` answers for an A at a height that is below the newest checkpoint (FIRMWARE W5).
+        """
         self._expects = expects
+        self._wants_attest = wants_attest
         self._genesis = genesis
         self._me = me
         self._replica = replica
@@ -158,12 +163,17 @@ class Admission:
         reason = self._replica.why_drop_statement(
             statement.kind, statement.epoch, statement.number, statement.voter, statement.digest
         )
-        if reason is not None:
+        if reason is not None and not self._is_wanted_attest(statement, reason):
             raise DecodeError(reason)
         self._replica.spend_check(statement.number, statement.voter)
         if not self._verifier.statement(statement):
             raise DecodeError("bad-signature")
         return [StatementIn(statement)]
+
+    def _is_wanted_attest(self, statement: SignedStatement, reason: str) -> bool:
+        if statement.kind != Kind.ATTEST or reason != "stale" or self._wants_attest is None:
+            return False
+        return self._wants_attest(statement.number)
 
     def _certificate(self, certificate: Certificate, scope: Scope) -> list[Admitted]:
         if certificate.epoch != self._replica.state.config.epoch:

@@ -7,9 +7,10 @@ transaction and the mark; only then frames, actions and answers. The shell aroun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from swarm.apps.decisions.commands import cast_command, deadline_command
+from swarm.apps.rollout.app import Rollout
 from swarm.apps.router import Router
 from swarm.consensus.inputs import (
     Applied,
@@ -29,9 +30,11 @@ from swarm.device.admission import Admission, Admitted, ClientAsk, DeliveryAnswe
 from swarm.device.answers import Answers
 from swarm.device.counters import Counter
 from swarm.device.deadlines import Deadlines
+from swarm.device.firmware.keeper import Keeper
+from swarm.device.firmware.policy import Firmware
+from swarm.device.firmware.view import view_of
 from swarm.device.guard import Guard
 from swarm.device.ledger import Happened, Ledger
-from swarm.device.meter import Questions
 from swarm.device.outbox import Outbox
 from swarm.device.own import OwnCommands
 from swarm.device.recovery import finalized_view, recovered_core
@@ -39,14 +42,17 @@ from swarm.device.turn import (
     Action,
     AskBallot,
     BallotReady,
-    DeviceEvent,
     FrameIn,
+    InstallDone,
+    SelfTested,
     Submit,
     TellOutcome,
     Turn,
     TurnInput,
 )
 from swarm.device.verifier import Verifier
+from swarm.device.work import Work, report_note, told_tags
+from swarm.install.port import BootNonce
 from swarm.primitives.errors import InvariantError, check
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
@@ -80,24 +86,6 @@ class DeviceConfig:
     version: str = ""
 
 
-@dataclass(slots=True)
-class _Work:
-    """What one turn has gathered so far."""
-
-    now_ms: int
-    batch: Batch = field(default_factory=Batch)
-    events: list[DeviceEvent] = field(default_factory=list)
-    actions: list[Action] = field(default_factory=list)
-    questions: Questions = field(default_factory=Questions)
-    outputs: list[Output] = field(default_factory=list)
-    applied: bool = False
-    wake_at_ms: int | None = None
-
-    def event(self, kind: str, **data: object) -> None:
-        """Report something observable."""
-        self.events.append(DeviceEvent(kind, self.now_ms, tuple(data.items())))
-
-
 class Device:
     """A voter or an observer. Not thread-safe: one turn at a time, in whatever thread the shell chooses.
 
@@ -106,11 +94,19 @@ class Device:
     """
 
     def __init__(
-        self, config: DeviceConfig, store: Store, router: Router, verify: Verify, now_ms: int
+        self,
+        config: DeviceConfig,
+        store: Store,
+        router: Router,
+        verify: Verify,
+        now_ms: int,
+        *,
+        firmware: Firmware | None = None,
     ) -> None:
         """Rebuild everything from the store and make the new boot number durable.
 
-        Raises `StoreError` when the store cannot be read or makes another log, `ConfigError` when `config.me` is
+        With `firmware` it updates itself and votes on rollouts, where genesis has release keys; the shell then runs
+        its `Install` actions. Raises `StoreError` when the store cannot be read or makes another log, `ConfigError` when `config.me` is
         no member that runs a device.
         """
         genesis = config.genesis
@@ -145,7 +141,15 @@ class Device:
             finalized_view=finalized_view(restored),
             sequence=max(restored.sequence, self.ledger.sequences.high(config.me)[1]),
         )
-        self._admission = Admission(genesis, config.me, self.replica, Verifier(genesis, verify))
+        self.keeper = self._make_keeper(firmware, boot, now_ms)
+        self._admission = Admission(
+            genesis,
+            config.me,
+            self.replica,
+            Verifier(genesis, verify),
+            expects=None if self.keeper is None else self.keeper.expects,
+            wants_attest=None if self.keeper is None else self.keeper.wants_attest,
+        )
         self._outbox = Outbox(genesis.id, config.me, config.keypair, Counter(boot))
         self._answers = Answers(store, self.ledger, self.replica, self._outbox, version=config.version)
         self._answers.newest = restored.checkpoint
@@ -157,6 +161,16 @@ class Device:
         self._is_voter = voter is not None
         self._first = True
         self._told_drops: dict[str, int] = {}
+        self._has_voted = False
+
+    def _make_keeper(self, firmware: Firmware | None, boot: int, now_ms: int) -> Keeper | None:
+        rollout = self.ledger.router.rollout
+        if firmware is None or rollout is None or self._config.genesis.release is None:
+            return None
+        head = BootNonce(height=self.ledger.height, root=self.ledger.frontier.root())
+        seed = self._config.keypair.public
+        me, genesis = self._config.me, self._config.genesis
+        return Keeper(firmware, genesis, me, rollout, boot=boot, nonce=head, seed=seed, now_ms=now_ms)
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -195,9 +209,11 @@ class Device:
             raise
 
     def _turn(self, inputs: Sequence[TurnInput], now_ms: int) -> Turn:
-        work = _Work(now_ms)
+        work = Work(now_ms)
         if self._first:
             self._start(work)
+        if self.keeper is not None:
+            self.replica.be_mute(mute=self.keeper.is_mute)
         # The core's clock comes first: admission counts "one per sender and Δ" on it (R0).
         self.replica.absorb(Tick(), now_ms)
         for message in inputs:
@@ -206,8 +222,10 @@ class Device:
         self._run(work)
         if work.applied:
             self._look_at_decisions(work)
-            if self._own.waiting:
-                self._run(work)
+        if self.keeper is not None:
+            self._keep(self.keeper, work)
+        if self._own.waiting:
+            self._run(work)
         synced = not work.batch.is_empty()
         if synced:
             self._store.commit(work.batch)
@@ -215,7 +233,7 @@ class Device:
         frames = self._outbox.take()
         return Turn(frames, tuple(work.actions), work.wake_at_ms, tuple(work.events), synced)
 
-    def _start(self, work: _Work) -> None:
+    def _start(self, work: Work) -> None:
         self._first = False
         work.actions.extend(self._first_actions)
         self._first_actions = []
@@ -228,7 +246,7 @@ class Device:
             boot=self._outbox.counter.boot,
         )
 
-    def _take(self, message: TurnInput, work: _Work) -> None:
+    def _take(self, message: TurnInput, work: Work) -> None:
         match message:
             case FrameIn():
                 if message.sender == self._config.me:
@@ -249,16 +267,23 @@ class Device:
                     work.event(events.REFUSED, tag=tag, reason=refused)
                 elif not self._own.put(app, command, tag):
                     work.event(events.BUSY, tag=tag)
+            case InstallDone() | SelfTested():
+                if self.keeper is not None:
+                    self.keeper.take(message, work.now_ms)
             case BallotReady(decision=decision, ballot=ballot):
                 if not self._own.put(_DECISIONS, cast_command(decision, ballot), 0, reserved=True):
                     self._asked.pop(decision, None)
 
-    def _hear(self, admitted: Admitted, work: _Work) -> None:
+    def _hear(self, admitted: Admitted, work: Work) -> None:
         """Note whose own, verified word this was; a topic's sender, a relayed certificate or a body says nothing."""
         match admitted:
             case StatementIn(statement=statement):
                 peer = self._config.genesis.voter_ids[statement.voter]
+                if self.keeper is not None and statement.kind == Kind.ATTEST:
+                    self.keeper.hear_attest(statement.voter, statement.number, statement.digest)
             case HeartbeatIn(sender=peer) | RequestIn(sender=peer) | ClientAsk(sender=peer):
+                pass
+            case DeliveryAsk(sender=peer) | DeliveryAnswer(sender=peer):
                 pass
             case DeliveryAsk(sender=peer) | DeliveryAnswer(sender=peer):
                 pass
@@ -268,13 +293,37 @@ class Device:
             work.event(events.HEARD, device=peer)
         self._answers.peers_heard[peer] = work.now_ms
 
-    def _time(self, work: _Work) -> None:
+    def _time(self, work: Work) -> None:
         if self._is_voter:
             for decision in self._deadlines.take_due(work.now_ms):
                 if not self._own.put(_DECISIONS, deadline_command(decision), 0, reserved=True):
                     self._deadlines.say_again(decision, work.now_ms)
 
-    def _run(self, work: _Work) -> None:
+    def _keep(self, keeper: Keeper, work: Work) -> None:
+        """Let the firmware side see this turn; its entries are signed in it, the rest follows the transaction."""
+        heard = self._answers.peers_heard
+        view = view_of(
+            self._config.genesis,
+            self._config.me,
+            self.ledger,
+            self.replica.state,
+            self._store,
+            keeper.attests,
+            peers_heard=heard,
+            has_voted=self._has_voted,
+            now_ms=work.now_ms,
+        )
+        if view is None:
+            return
+        step = work.firmware = keeper.advance(view)
+        for command, tag in step.entries:
+            if not self._own.put(Rollout.name, command, tag, reserved=True):
+                keeper.take_settled((tag,), work.now_ms, None)
+        work.actions.extend(step.actions)
+        for data in step.events:
+            work.event(events.FIRMWARE, **data)
+
+    def _run(self, work: Work) -> None:
         """Absorb, sign and apply until the core wants nothing more."""
         for _ in range(TURN_ROUNDS_MAX):
             for submission in self._own.sign_waiting(work.batch, work.now_ms):
@@ -285,7 +334,7 @@ class Device:
                     id=submission.submission.id,
                     sequence=body.sequence,
                     commands=len(body.commands),
-                    tags=self._own.tags_of(submission.submission.id),
+                    tags=told_tags(self._own.tags_of(submission.submission.id)),
                 )
             output = self.replica.advance(work.now_ms)
             work.outputs.append(output)
@@ -304,7 +353,7 @@ class Device:
                 return
         raise InvariantError("a turn does not come to rest")
 
-    def _collect(self, output: Output, work: _Work) -> None:
+    def _collect(self, output: Output, work: Work) -> None:
         batch = work.batch
         batch.certificates.extend(output.keep_certificates)
         batch.blocks.extend(StoredBlock(b.hash, b.header, b.submissions) for b in output.keep_blocks)
@@ -318,10 +367,11 @@ class Device:
             voter = self._config.genesis.voter_ids[evidence.first.voter]
             work.event(events.EVIDENCE, voter=voter, kinds=kinds, view=evidence.first.number)
         for name, number in output.notes:
-            _report_note(work, name, number)
+            report_note(work, name, number)
 
     def _sign(self, wanted: Wanted, batch: Batch) -> Input:
         statement = self._guard.sign(wanted.kind, wanted.epoch, wanted.number, wanted.digest, batch)
+        self._has_voted = True
         if wanted.proposal is None:
             self._outbox.put(statement)
             return StatementIn(statement, own=True)
@@ -336,7 +386,7 @@ class Device:
         self._outbox.put(proposal)
         return ProposalIn(proposal, wanted.digest, own=True)
 
-    def _apply(self, block: StoredBlock, work: _Work) -> Applied:
+    def _apply(self, block: StoredBlock, work: Work) -> Applied:
         applied, happened = self.ledger.apply(block, work.batch)
         work.applied = True
         header = block.header
@@ -355,12 +405,14 @@ class Device:
             self._settle(submission.id, happened.applied.get(submission.id), header.height, work)
         return applied
 
-    def _settle(self, submission: bytes, position: int | None, height: int, work: _Work) -> None:
+    def _settle(self, submission: bytes, position: int | None, height: int, work: Work) -> None:
         own = self._own.settle(submission)
         if own is None:
             return
+        if self.keeper is not None and not own.is_restored:
+            self.keeper.take_settled(own.tags, own.signed_at_ms, None if position is None else height)
         if position is None:
-            work.event(events.LOST, id=submission, reason="no-op", tags=own.tags)
+            work.event(events.LOST, id=submission, reason="no-op", tags=told_tags(own.tags))
             return
         work.event(
             events.COMMITTED,
@@ -368,10 +420,10 @@ class Device:
             height=height,
             position=position,
             latency_ms=work.now_ms - own.signed_at_ms,
-            tags=own.tags,
+            tags=told_tags(own.tags),
         )
 
-    def _report(self, happened: Happened, height: int, work: _Work) -> None:
+    def _report(self, happened: Happened, height: int, work: Work) -> None:
         for submission, _, app, reason in happened.rejected:
             work.event(events.REJECTED, app=app, reason=reason, own=self._own.is_own(submission))
         if happened.opened:
@@ -380,7 +432,7 @@ class Device:
             work.event(events.CLOSED, outcome=outcome, height=height)
             work.actions.append(TellOutcome(outcome))
 
-    def _look_at_decisions(self, work: _Work) -> None:
+    def _look_at_decisions(self, work: Work) -> None:
         """Start timers for what is open, and ask the behaviours once per start for each ballot still missing."""
         decisions = self.ledger.router.decisions
         if decisions is None:
@@ -396,7 +448,7 @@ class Device:
                 if not self._own.has_cast(view.id):
                     work.actions.append(AskBallot(view))
 
-    def _after_commit(self, work: _Work) -> None:
+    def _after_commit(self, work: Work) -> None:
         """Everything below may leave now: the turn is durable."""
         served: dict[DeviceId, int] = {}
         for output in work.outputs:
@@ -413,6 +465,12 @@ class Device:
                     self._admission.drop(_OVER_SHARE)
                 else:
                     self._answers.serve(serve, work.now_ms)
+        for peer, wanted in work.firmware.asks:
+            boot, n = self._outbox.ask(peer, wanted)
+            if self.keeper is not None:
+                self.keeper.take_asked(peer, wanted, boot, n)
+        for peer, request, content in work.firmware.answers:
+            self._outbox.answer(peer, request, content)
         questions, left_out = work.questions.chosen()
         for question in questions:
             self._answers.ask(question, work.now_ms)
@@ -424,10 +482,11 @@ class Device:
             self._beat(work.now_ms)
             self._report_drops(work)
             self._report_silence(work)
-        times = [work.wake_at_ms, self._deadlines.next_due_ms() if self._is_voter else None, self._beat_at_ms]
+        due = self._deadlines.next_due_ms() if self._is_voter else None
+        times = [work.wake_at_ms, due, self._beat_at_ms, work.firmware.wake_at_ms]
         work.wake_at_ms = min(t for t in times if t is not None)
 
-    def _report_drops(self, work: _Work) -> None:
+    def _report_drops(self, work: Work) -> None:
         """Say at each heartbeat what was refused since the last, so that a counter is seen without a debugger."""
         counts = {**self.dropped}
         fresh = tuple(
@@ -439,7 +498,7 @@ class Device:
         if fresh:
             work.event(events.DROPPED, counts=fresh)
 
-    def _report_silence(self, work: _Work) -> None:
+    def _report_silence(self, work: Work) -> None:
         """Say at each heartbeat who has fallen silent; forgotten, so that the next word is told as a first one."""
         heard = self._answers.peers_heard
         since_ms = work.now_ms - SILENT_BEATS * self._config.heartbeat_ms
@@ -469,16 +528,3 @@ class Device:
                 oldest=next(iter(state.pool.pending), None),
             ),
         )
-
-
-def _report_note(work: _Work, name: str, number: int) -> None:
-    if name == "entered":
-        work.event(events.ENTERED, view=number)
-    elif name.startswith("skip-"):
-        work.event(events.SKIPPED, view=number, reason=name.removeprefix("skip-"))
-    elif name == "cleared-by-skip":
-        work.event(events.CLEARED_BY_SKIP, view=number)
-    elif name == "standstill":
-        work.event(events.STANDSTILL, view=number)
-    elif name == "attest-mismatch":
-        work.event(events.ALARM, what="attestations of one height differ", height=number)

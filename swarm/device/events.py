@@ -51,6 +51,12 @@ EVIDENCE: Final = "evidence"
 """voter, kinds."""
 STANDSTILL: Final = "standstill"
 """view."""
+FIRMWARE: Final = "firmware"
+"""what, and by it: `fetching` (release, number, chunks), `copied` (release, chunks), `sealed` (release),
+`bad-chunk`, `bad-leaves`, `left-slow`, `left-silent`, `used-up` (peer, chunk, release), `ready` and `asked` (plan,
+stage), `permitted` (permit, target), `armed` (permit, release), `declined` (permit, reason), `rebooting` (after),
+`self-test` (passed, reason, detail), `confirmed`, `withdrawn`, `discarded`, `counter-raised`, `revocation-written`,
+`refused` (operation, reason), `unreadable` (reason), `reported` (result, permit, reason), `voted` (entry)."""
 ALARM: Final = "alarm"
 """what: attestations that differ, two live devices with one key."""
 

@@ -33,6 +33,8 @@ class OwnSubmission:
     signed_at_ms: int
     tags: tuple[int, ...]
     casts: tuple[bytes, ...]
+    is_restored: bool = False
+    """Signed before this start."""
 
 
 class OwnCommands:
@@ -47,7 +49,7 @@ class OwnCommands:
         self._sent: dict[bytes, OwnSubmission] = {}
         for submission in unfinalized:
             casts = tuple(c for command in submission.body.commands for c in _cast(command))
-            self._sent[submission.id] = OwnSubmission(now_ms, (), casts)
+            self._sent[submission.id] = OwnSubmission(now_ms, (), casts, is_restored=True)
 
     @property
     def waiting(self) -> int:

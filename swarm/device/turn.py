@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from swarm.behaviours.actions import Action, AskBallot, BallotReady, TellOutcome
+from swarm.behaviours.actions import Action as BehaviourAction
+from swarm.behaviours.actions import AskBallot, BallotReady, SelfTest, SelfTested, TellOutcome
+from swarm.device.firmware.operations import FirmwareAction, Healthy, Install, InstallDone, Reboot
 from swarm.primitives.ids import DeviceId
 from swarm.transport.topics import Scope
 
@@ -12,9 +14,17 @@ __all__ = [
     "Action",
     "AskBallot",
     "BallotReady",
+    "BehaviourAction",
     "DeviceEvent",
+    "FirmwareAction",
     "FrameIn",
+    "Healthy",
+    "Install",
+    "InstallDone",
     "OutFrame",
+    "Reboot",
+    "SelfTest",
+    "SelfTested",
     "Submit",
     "TellOutcome",
     "Turn",
@@ -42,9 +52,11 @@ class Submit:
     tag: int = 0
 
 
-TurnInput = FrameIn | Submit | BallotReady
+TurnInput = FrameIn | Submit | BallotReady | SelfTested | InstallDone
 
 # ------------------------------------------------------------------------------------------ output
+
+Action = BehaviourAction | FirmwareAction
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +89,13 @@ class Turn:
     events: tuple[DeviceEvent, ...] = field(default=())
     synced: bool = False
     """Whether this turn had a transaction; the simulator charges the disk for it."""
+
+    @property
+    def behaviour_actions(self) -> tuple[BehaviourAction, ...]:
+        """What the behaviours are asked, in order."""
+        return tuple(a for a in self.actions if isinstance(a, BehaviourAction))
+
+    @property
+    def firmware_actions(self) -> tuple[FirmwareAction, ...]:
+        """What is ordered of the install back end, and of whoever watches this device, in order."""
+        return tuple(a for a in self.actions if isinstance(a, FirmwareAction))

@@ -63,14 +63,14 @@ class Results:
         self.faults: list[BehaviourFault] = []
         self.came = asyncio.Event()
 
-    def on_ballots(self, ballots: Sequence[BallotReady]) -> None:
-        self.ballots.extend(ballots)
+    def on_answers(self, answers: Sequence[BallotReady | SelfTested]) -> None:
+        self.ballots.extend(answer for answer in answers if isinstance(answer, BallotReady))
         self.came.set()
 
 
 def thread_for(behaviour: Says, results: Results) -> BehaviourThread:
     return BehaviourThread(
-        one_behaviour(behaviour), on_ballots=results.on_ballots, on_fault=results.faults.append
+        one_behaviour(behaviour), on_answers=results.on_answers, on_fault=results.faults.append
     )
 
 
