@@ -16,7 +16,7 @@ from swarm.apps.rollout.permit import is_forward, is_way_back, refusal_of, tail_
 from swarm.apps.rollout.plan import has_pause, runs
 from swarm.apps.rollout.releases import may_approve, may_consent
 from swarm.apps.rollout.rollback import may_roll_back
-from swarm.apps.rollout.state import Device, Here, Permit, Plan, State
+from swarm.apps.rollout.state import Device, Here, Permit, Plan
 from swarm.primitives.ids import DeviceId
 
 Way = Literal["stage", "tail", "back"]
@@ -84,17 +84,25 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeWish:
+    """What operators asked for and this voter has not logged itself: let a frozen plan go on without some devices."""
+
+    plan: bytes
+    generation: int
+    without: tuple[DeviceId, ...]
+    by: tuple[DeviceId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Duties:
     """All of it for one device."""
 
     task: Task | None
     permit: Permit | None
-    no_way_back: bytes = b""
-    """The plan that takes back what this device runs, where it has no image to go back to: it reports `declined`, or
-    `revoked_running`, without a permit."""
     gos: tuple[GoDuty, ...] = ()
     lates: tuple[LateDuty, ...] = ()
     wishes: tuple[Wish, ...] = ()
+    resumes: tuple[ResumeWish, ...] = ()
 
 
 def duties_of(here: Here, id: DeviceId) -> Duties:
@@ -102,14 +110,19 @@ def duties_of(here: Here, id: DeviceId) -> Duties:
     device = here.state.devices.get(id)
     task = None if device is None else _task_of(here, device)
     permit = None if device is None else device.permit
-    no_way = b"" if device is None or permit is not None else _no_way_back(here.state, device)
     if id not in here.voters:
-        return Duties(task=task, permit=permit, no_way_back=no_way)
+        return Duties(task=task, permit=permit)
     plans = tuple(here.state.plans.values())
     gos = tuple(go for plan in plans if (go := _go_of(here, plan, id)) is not None)
     lates = tuple(late for plan in plans if (late := _late_of(here, plan, id)) is not None)
-    wishes = tuple(_wishes(here, id))
-    return Duties(task=task, permit=permit, no_way_back=no_way, gos=gos, lates=lates, wishes=wishes)
+    return Duties(
+        task=task,
+        permit=permit,
+        gos=gos,
+        lates=lates,
+        wishes=tuple(_wishes(here, id)),
+        resumes=tuple(_resume_wishes(plans, id)),
+    )
 
 
 # ------------------------------------------------------------------------------------------ the device's own update
@@ -138,15 +151,6 @@ def _task_of(here: Here, device: Device) -> Task | None:
                 return None
             return _task(here, plan, device, TAIL, newest.manifest.image_digest, "tail")
     return None
-
-
-def _no_way_back(state: State, device: Device) -> bytes:
-    for plan in state.plans_of(device.class_id):
-        release = state.releases[plan.release]
-        if plan.state == "rolling back" and runs(device, release) and device.id not in plan.ended:
-            if not way_back(state, device, release):
-                return plan.id
-    return b""
 
 
 def _task(here: Here, plan: Plan, device: Device, stage: int, target: bytes, way: Way) -> Task:
@@ -249,4 +253,15 @@ def _wishes(here: Here, id: DeviceId) -> list[Wish]:
     for rotation_id, rotation in here.state.rotations.items():
         backers = [member for member, wanted in here.state.backing.items() if wanted == rotation_id]
         wish("keys-emergency" if rotation.emergency else "keys", rotation_id, backers, backers)
+    return found
+
+
+def _resume_wishes(plans: tuple[Plan, ...], id: DeviceId) -> list[ResumeWish]:
+    found = []
+    for plan in plans:
+        # Wishes die with the generation, so those that are there are about this one.
+        for without in sorted(set(plan.asked_resume.values())):
+            if plan.resumes.get(id) != without:
+                by = tuple(who for who, wanted in plan.asked_resume.items() if wanted == without)
+                found.append(ResumeWish(plan=plan.id, generation=plan.generation, without=without, by=by))
     return found

@@ -320,10 +320,11 @@ def _halt_class(here: Here, class_id: bytes) -> None:
 def apply_resume(here: Here, resume: Resume) -> None:
     """Count a voter that wants a plan to go on without some devices; q equal wishes resume it in a new generation.
 
-    It lifts the freeze of the class, and settles a contradiction: the plan's release is the one that survives.
+    It lifts the freeze of the class, and settles a contradiction: the plan's release is the one that survives. Of an
+    operator it is a wish.
     """
     plan = here.state.plans.get(resume.plan)
-    if plan is None or not here.is_voter or resume.generation != plan.generation:
+    if plan is None or resume.generation != plan.generation:
         return
     release = here.state.releases[plan.release]
     stopped = is_frozen(here.state, plan) or release.suspended
@@ -333,6 +334,10 @@ def apply_resume(here: Here, resume: Resume) -> None:
     if not stopped and not tail:
         return
     wanted = tuple(sorted(set(resume.without)))
+    if here.is_operator:
+        plan.asked_resume[here.origin] = wanted
+    if not here.is_voter:
+        return
     plan.resumes[here.origin] = wanted
     same = [voter for voter, without in plan.resumes.items() if without == wanted]
     if here.count(same) >= here.quorum:

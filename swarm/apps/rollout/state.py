@@ -169,6 +169,8 @@ class Plan(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=
     asked_rollback: dict[Name, bool] = {}
     asked_consent: dict[Name, Name] = {}
     """Operator -> device."""
+    asked_resume: dict[Name, tuple[Name, ...]] = {}
+    """Operator -> devices to leave out."""
 
     @property
     def holds_class(self) -> bool:
@@ -184,7 +186,8 @@ class Plan(msgspec.Struct, array_like=True, forbid_unknown_fields=True, kw_only=
         """Forget every vote that carries a stage or a generation."""
         self.gos, self.lates, self.halts = [], [], []
         self.resumes, self.rollbacks, self.consents = {}, {}, {}
-        self.asked_go, self.asked_halt, self.asked_rollback, self.asked_consent = [], [], {}, {}
+        self.asked_go, self.asked_halt = [], []
+        self.asked_rollback, self.asked_consent, self.asked_resume = {}, {}, {}
 
 
 class ClassState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

@@ -72,6 +72,24 @@ def test_wishes_of_operators_are_told_to_voters_until_they_follow() -> None:
     assert [wish.asked for wish in log.duties("dev-1").wishes] == ["revoke", "halt-class"]
 
 
+def test_an_operators_resume_is_a_wish_for_this_generation_and_no_vote() -> None:
+    log = RolloutLog()
+    log.planned(hold_back=2)
+    assert log.resume(("ops",)) == ()
+    assert log.duties("dev-0").resumes == (), "nothing is frozen"
+    log.halt()
+    assert log.resume(("ops",), without=("dev-2", "dev-2")) == ()
+    assert log.state == "frozen"
+    (wish,) = log.duties("dev-0").resumes
+    assert (wish.plan, wish.generation, wish.without, wish.by) == (log.plan_id, 0, ("dev-2",), ("ops",))
+    assert log.duties("obs-0").resumes == ()
+    log.resume(("dev-0",), without=("dev-2",))
+    assert log.duties("dev-0").resumes == ()
+    log.resume(("dev-1", "dev-3"), without=("dev-2",))
+    assert log.state != "frozen"
+    assert log.duties("dev-2").resumes == ()
+
+
 def test_a_wish_is_no_vote() -> None:
     log = RolloutLog(3)
     log.planned(hold_back=0)
