@@ -112,12 +112,11 @@ def test_w11_the_image_to_go_back_to_needs_a_counter_that_fits() -> None:
     log.report("dev-0", "started")
     log.rollback()
     assert log.duties("dev-0").task is None
-    assert log.duties("dev-0").no_way_back == log.plan_id
     (event,) = log.arm("dev-0", number=1)
     assert isinstance(event, Refused)
     assert event.reason == "target"
-    log.report("dev-0", "declined", reason="counter")
-    assert log.duties("dev-0").no_way_back == b""
+    log.report("dev-0", "declined", reason="old-counter")
+    assert log.plan.ended == {"dev-0": "old-counter"}
     assert isinstance(log.arm("dev-1", number=1)[0], Permitted)
 
 

@@ -155,8 +155,6 @@ class Life:
             log.log(id, task.arm)
         elif task is not None and task.wants_ready:
             log.log(id, Ready(task.plan, task.arm.stage))
-        elif duties.no_way_back:
-            log.report(id, "declined")
         elif duties.gos:
             log.all(Go(duties.gos[0].plan, duties.gos[0].stage, duties.gos[0].generation))
         elif not any(plan.holds_class for plan in log.app.state.plans.values()):
