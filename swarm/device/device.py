@@ -258,7 +258,10 @@ class Device:
                             if not work.questions.put(admitted):
                                 self._admission.drop(_OVER_SHARE)
                         case DeliveryAsk() | DeliveryAnswer():
-                            self._admission.drop("unwanted-delivery")
+                            if self.keeper is None:
+                                self._admission.drop("unwanted-delivery")
+                            else:
+                                self.keeper.hear(admitted, work.now_ms)
                         case _:
                             self.replica.absorb(admitted, work.now_ms)
             case Submit(app=app, command=command, tag=tag):
@@ -281,6 +284,9 @@ class Device:
                 peer = self._config.genesis.voter_ids[statement.voter]
                 if self.keeper is not None and statement.kind == Kind.ATTEST:
                     self.keeper.hear_attest(statement.voter, statement.number, statement.digest)
+                if statement.kind == Kind.ATTEST or statement.number < self.replica.state.cur:
+                    # An old one may be a replay, as often as somebody likes: it says nothing about now.
+                    return
             case HeartbeatIn(sender=peer) | RequestIn(sender=peer) | ClientAsk(sender=peer):
                 pass
             case DeliveryAsk(sender=peer) | DeliveryAnswer(sender=peer):

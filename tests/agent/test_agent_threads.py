@@ -10,7 +10,7 @@ import pytest
 
 from swarm.agent import threads
 from swarm.agent.threads import BehaviourThread, DiskPace, WorkerThread
-from swarm.behaviours.actions import AskBallot, BallotReady, TellOutcome
+from swarm.behaviours.actions import AskBallot, BallotReady, SelfTested, TellOutcome
 from swarm.behaviours.runner import BehaviourFault
 from tests.support.agents import PATIENCE_S, Says, one_behaviour
 from tests.support.vectors import OUTCOME, VIEW
