@@ -151,10 +151,6 @@ def parse_scenario(
 def _read_budget(root: Node, keys: _ScenarioKeys) -> Budget:
     """Return the fault budget of the voters, refusing an impossible one with its numbers."""
     voters = keys.devices.voters
-    if voters < 1:
-        raise ConfigError(
-            f"a swarm needs at least one voter, {voters} given", where=root.locate("devices", "voters")
-        )
     if isinstance(keys.budget, str):
         return budget_of(voters, keys.budget, where=root.locate("budget"))
     return budget_of(voters, keys.budget.u, where=root.locate("budget", "u"))

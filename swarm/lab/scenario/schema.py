@@ -67,8 +67,23 @@ SUPPORTED_FAULTS: Final[Mapping[str, frozenset[str]]] = {
 }
 """Which fault lines work, by engine. A line that works in no engine is refused when the file is read."""
 
+INSIDER_ATTACK_NAMES: Final = (
+    "bad-chunks",
+    "blocking-canary",
+    "endless-chunks",
+    "equivocate",
+    "falls-silent",
+    "lying-canary",
+    "permit-hoarder",
+    "refuses",
+    "repeated-reports",
+    "slow-chunks",
+    "votes-always",
+)
+"""Attackers that sign with the device's key and read its log."""
+
 SUPPORTED_ATTACKS: Final[Mapping[str, frozenset[str]]] = {
-    "sim": frozenset({"silent"}),
+    "sim": frozenset({"silent", *INSIDER_ATTACK_NAMES}),
     "mqtt": frozenset({"silent"}),
 }
 """Which attacks of a `byzantine` line work, by engine; one file each in `lab/attackers`."""
@@ -114,7 +129,7 @@ class DeviceOverride(msgspec.Struct, frozen=True, kw_only=True):
 class Devices(msgspec.Struct, frozen=True, kw_only=True):
     """How many devices there are, and what each of them senses."""
 
-    voters: Annotated[int, Between(0, VOTERS_MAX)]
+    voters: Annotated[int, Between(1, VOTERS_MAX)]
     observers: Annotated[int, Between(0, MEMBERS_MAX - VOTERS_MAX)] = 0
     operators: Annotated[int, Between(0, OPERATORS_MAX)] = 0
     behaviour: BehaviourBlock | None = None

@@ -267,7 +267,7 @@ def test_a_scenario_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         ("seed: 7", "seed: seven", "3: seed: must be a whole number, got 'seven'"),
         ("seed: 7", "seed: -7", "3: seed: must be 0 to 9223372036854775807, got -7"),
         ("voters: 4", "voters: '4'", "6: devices.voters: must be a whole number, got '4'"),
-        ("voters: 4", "voters: 257", "6: devices.voters: must be 0 to 256, got 257"),
+        ("voters: 4", "voters: 257", "6: devices.voters: must be 1 to 256, got 257"),
         ("loss: 0.1", "loss: a lot", "11: network.loss: must be a number, got 'a lot'"),
         (
             "name: greenhouse",
@@ -302,8 +302,8 @@ def test_a_scenario_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         ("budget: balanced", "budget: {u: -1}", "10: budget.u: u = -1 with n = 4 voters"),
         ("budget: balanced", "budget: {u: one}", "10: budget.u: must be a whole number, got 'one'"),
         ("budget: balanced", "budget: 1", "10: budget: must be text, got 1"),
-        ("voters: 4", "voters: 0", "6: devices.voters: a swarm needs at least one voter, 0 given"),
-        ("voters: 4", "voters: -1", "6: devices.voters: must be 0 to 256, got -1"),
+        ("voters: 4", "voters: 0", "6: devices.voters: must be 1 to 256, got 0"),
+        ("voters: 4", "voters: -1", "6: devices.voters: must be 1 to 256, got -1"),
         # devices that do not exist
         (
             "crash: [dev-1]",
