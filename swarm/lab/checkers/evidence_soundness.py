@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from swarm.lab.checkers.verdict import Checker
 
 
 class EvidenceSoundness(Checker):
     """Told every evidence pair that a correct device found."""
 
-    def __init__(self, byzantine: tuple[str, ...]) -> None:
+    def __init__(self, byzantine: Iterable[str]) -> None:
         """Know who really was byzantine."""
         super().__init__()
-        self._byzantine = byzantine
+        self._byzantine = dict.fromkeys(byzantine)
         self.convicted: dict[str, None] = {}
+
+    def excuse(self, device: str) -> None:
+        """Know from now on that `device` lies."""
+        self._byzantine[device] = None
 
     def on_evidence(self, finder: str, voter: str, kinds: str) -> None:
         """Note the conviction, and complain when the convict is innocent."""

@@ -165,7 +165,6 @@ class SimulatedMedium:
         """Take the power while no operation is under way; `seed` draws what un-synced data survives (0: nothing)."""
         self.chips.fs.crash(CRASH_SHAPES[seed % len(CRASH_SHAPES)], seed)
         self.board.power_off()
-        self._cut = None
 
     def cut_after(self, operations: int | None, *, seed: int = 0) -> None:
         """Let the power go in the operation after `operations` more; None takes the cut back.
@@ -243,4 +242,5 @@ class SimulatedMedium:
 
     def _lose(self) -> None:
         self.power_off(seed=self._seed)
+        self._cut = None
         raise PowerLoss(self.operations)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.apps.decisions.rules import Outcome
+from swarm.apps.rollout.status import Status
 from swarm.device import events
 from swarm.device.turn import DeviceEvent
 from swarm.lab.checkers.agreement import Agreement
 from swarm.lab.checkers.evidence_soundness import EvidenceSoundness
 from swarm.lab.checkers.no_lost_commit import NoLostCommit
 from swarm.lab.checkers.one_vote import OneVotePerView
+from swarm.lab.scenario.firmware_record import FirmwareRecord
 from swarm.lab.scenario.result import (
     Committed,
     DecisionRow,
@@ -71,7 +73,7 @@ class Collector:
         """Start with nothing observed."""
         self._scenario = scenario
         self._engine = engine
-        self.byzantine = scenario.byzantine
+        self.byzantine = dict.fromkeys(scenario.byzantine)
         self.agreement = Agreement()
         self.no_lost_commit = NoLostCommit()
         self.one_vote = OneVotePerView()
@@ -85,8 +87,15 @@ class Collector:
         self._skipped: dict[int, None] = {}
         self._reached: dict[str, _Reached] = {}
         self.attest_alarms = 0
+        self.firmware: FirmwareRecord | None = None
+        """Set by an engine that runs a scenario with firmware."""
 
     # ------------------------------------------------------------------------------ during the run
+
+    def note_liar(self, device: str) -> None:
+        """Count a device as an attacker's from now on: the image that it runs lies with the device's key."""
+        self.byzantine[device] = None
+        self.evidence.excuse(device)
 
     def on_event(self, device: str, event: DeviceEvent, at_ms: int) -> None:
         """Take one event of a device; those of an attacker's devices count for nothing."""
@@ -158,8 +167,12 @@ class Collector:
         wall_s: float,
         trace_digest: str | None,
         proofs: Mapping[bytes, str] | None = None,
+        status: Status | None = None,
     ) -> Result:
-        """Return the judged result; `final` holds every device, `proofs` file names by decision id."""
+        """Return the judged result; `final` holds every device, `proofs` file names by decision id.
+
+        `status` is how one correct device finds firmware, where the scenario has any.
+        """
         scenario = self._scenario
         correct = {d: s for d, s in final.items() if d not in self.byzantine and s.up}
         self.no_lost_commit.on_end({d: s.height for d, s in correct.items()})
@@ -198,6 +211,7 @@ class Collector:
             decisions=tuple(self._decisions(proofs or {})),
             invariants=self._invariants(),
             caught_up_ms=self._caught_up_ms(correct),
+            firmware=None if self.firmware is None or status is None else self.firmware.row(status),
         )
         return judged(result, scenario)
 
@@ -209,6 +223,7 @@ class Collector:
             "no-lost-commit": self.no_lost_commit.verdict(),
             "evidence-soundness": self.evidence.verdict(),
             "equal-attestations": attest,
+            **({} if self.firmware is None else self.firmware.rules.verdicts()),
         }
 
     def _row(self, device: str, state: FinalState) -> DeviceRow:

@@ -79,9 +79,6 @@ ORDERS: Final[tuple[OrderKind, ...]] = (
 VOTERS_ALL: Final = "voters"
 """Origin of an order that every correct voter logs for itself."""
 
-VOTERS_ONLY: Final[tuple[OrderKind, ...]] = ("resume",)
-"""Orders that have no effect when an operator logs them."""
-
 
 class KeysModel(msgspec.Struct, frozen=True, kw_only=True):
     """`k` of `n` release keys make a release."""

@@ -22,7 +22,6 @@ from swarm.lab.scenario.firmware import (
     RELEASE_STATES,
     STOLEN,
     VOTERS_ALL,
-    VOTERS_ONLY,
     Behaviour,
     ExpectFirmware,
     FirmwareModel,
@@ -307,8 +306,6 @@ def _read_order(
 def _read_origin(node: Node, given: str | None, what: OrderKind, devices: Devices) -> str:
     place = entries_of(node).get("from", node)
     if given is None:
-        if what in VOTERS_ONLY:
-            return VOTERS_ALL
         if devices.operators:
             return devices.operator_ids[0]
         if what in ("propose", "plan"):
@@ -319,8 +316,6 @@ def _read_origin(node: Node, given: str | None, what: OrderKind, devices: Device
     check_devices([given], (*devices.ids, *devices.operator_ids), place)
     if given in devices.observer_ids:
         raise place.error(f"{given!r} is an observer, whose {what!r} counts for nothing")
-    if what in VOTERS_ONLY and given in devices.operator_ids:
-        raise place.error(f"only voters can {what!r}", hint="from: voters")
     return given
 
 

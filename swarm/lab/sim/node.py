@@ -10,8 +10,10 @@ from swarm.behaviours.behaviour import BehaviourContext
 from swarm.behaviours.loader import Behaviours, load_behaviours
 from swarm.behaviours.runner import run_actions
 from swarm.device.device import Device, DeviceConfig
-from swarm.device.turn import FrameIn, Turn, TurnInput
-from swarm.lab.attackers.attack import Attack
+from swarm.device.firmware.policy import Firmware
+from swarm.device.turn import FrameIn, Healthy, Install, Reboot, SelfTested, Turn, TurnInput
+from swarm.lab.attackers.attack import Attack, InsiderAttack
+from swarm.lab.sim.board import SimBoard
 from swarm.lab.sim.scheduler import Scheduler
 from swarm.primitives.limits import TURN_INPUTS_MAX
 from swarm.storage.memory import MemoryStore
@@ -31,6 +33,7 @@ class NodeConfig:
     drift_ppm: int
     base_ms: int
     """The device's monotonic clock at the world's start: no two devices agree on the time."""
+    firmware: Firmware | None = None
 
 
 class SimNode:
@@ -42,15 +45,26 @@ class SimNode:
         scheduler: Scheduler,
         verify: Verify,
         on_turn: Callable[[SimNode, Turn], None],
+        make_board: Callable[[SimNode], SimBoard] | None = None,
+        make_image: Callable[[SimNode, str], Attack | None] | None = None,
     ) -> None:
-        """Make the device's medium; `start` switches it on."""
+        """Make the device's medium; `start` switches it on.
+
+        `make_board` gives the board under a device with firmware, `make_image` what the image that it starts does
+        to its frames.
+        """
         self.config = config
         self.id = config.device.me
         self.device: Device | None = None
         self.attack: Attack | None = None
+        self.insider: InsiderAttack | None = None
+        """The same attacker, where it speaks for the device too."""
+        self.image: Attack | None = None
+        """What the running image does to whatever leaves the device."""
         self._scheduler = scheduler
         self._verify = verify
         self._on_turn = on_turn
+        self._make_image = make_image
         self._store = MemoryStore(
             swarm_id=config.device.genesis.id,
             device=self.id,
@@ -62,6 +76,8 @@ class SimNode:
         """Counts switch-ons, so that what an earlier life planned does not happen in a later one."""
         self._busy_until_us = 0
         self._planned_us: int | None = None
+        self._has_booted = False
+        self.board = None if make_board is None else make_board(self)
 
     @property
     def is_up(self) -> bool:
@@ -77,18 +93,30 @@ class SimNode:
 
     def start(self) -> None:
         """Switch on: everything is rebuilt from the medium, as after a power cut."""
+        if self.board is not None:
+            self.board.power_on()
+        else:
+            self.boot()
+
+    def crash(self) -> None:
+        """Switch off at once; what was synced stays."""
+        if self.board is not None:
+            self.board.power_off()
+        self.stop()
+
+    def boot(self, behaves: str = "healthy") -> None:
+        """Begin a process of the device, under an image that behaves so."""
         if self.device is not None:
             return
         self._power += 1
         self._inbox = []
         self._planned_us = None
         self._busy_until_us = self._scheduler.now_us
-        if self._power > 1:
+        if self._has_booted:
             self._store = self._store.reopen()
-        genesis = self.config.device.genesis
-        self.device = Device(
-            self.config.device, self._store, Router(genesis.apps), self._verify, self._local_ms()
-        )
+        self._has_booted = True
+        self.image = None if self._make_image is None else self._make_image(self, behaves)
+        self.device = self._make_device()
         context = BehaviourContext(
             device=self.id, seed=self.config.seed, simulated=True, now_ms=self._local_ms()
         )
@@ -97,10 +125,26 @@ class SimNode:
         )
         self._plan(self._scheduler.now_us)
 
-    def crash(self) -> None:
-        """Switch off at once; what was synced stays."""
+    def stop(self) -> None:
+        """End the process at once."""
         self.device = None
         self._power += 1
+
+    def seize(self, attack: Attack, insider: InsiderAttack | None) -> None:
+        """Let an attacker run the device from now on; one that speaks for its firmware replaces that part."""
+        self.attack, self.insider = attack, insider
+        if insider is not None and not insider.keeps_firmware and self.device is not None:
+            self.stop()
+            self.boot()
+
+    def _make_device(self) -> Device:
+        config = self.config.device
+        router = Router(config.genesis.apps)
+        if self.config.firmware is None or (self.insider is not None and not self.insider.keeps_firmware):
+            return Device(config, self._store, router, self._verify, self._local_ms())
+        return Device(
+            config, self._store, router, self._verify, self._local_ms(), firmware=self.config.firmware
+        )
 
     # ------------------------------------------------------------------------------ inputs
 
@@ -142,6 +186,8 @@ class SimNode:
             return
         inputs, self._inbox = self._inbox[:TURN_INPUTS_MAX], self._inbox[TURN_INPUTS_MAX:]
         turn = self.device.turn(inputs, self._local_ms())
+        if self.image is not None:
+            turn = self.image.change(turn)
         if self.attack is not None:
             turn = self.attack.change(turn)
         done_us = self._scheduler.now_us + (self.config.sync_us if turn.synced else 0)
@@ -160,7 +206,33 @@ class SimNode:
         if power != self._power:
             return
         self._on_turn(self, turn)
-        if turn.actions:
-            results = run_actions(self._behaviours, turn.actions, self._local_ms())
-            for ballot in results.ballots:
-                self.put(ballot)
+        if turn.behaviour_actions:
+            results = run_actions(self._behaviours, turn.behaviour_actions, self._local_ms())
+            tests = results.tests
+            if self.image is not None and self.image.name == "lie":
+                # An image that lies says that it is well, whatever its behaviours say.
+                tests = tuple(SelfTested(test.tag, "") for test in tests)
+            answers: list[TurnInput] = [*results.ballots, *tests]
+            for answer in answers:
+                self.put(answer)
+        if self.board is not None:
+            self._order(power, self.board, turn)
+        if self.insider is not None and self.device is not None and power == self._power:
+            inputs, wake_at_ms = self.insider.act(self.device, self._local_ms())
+            for message in inputs:
+                self.put(message)
+            if wake_at_ms is not None:
+                self._plan(max(self._busy_until_us, self._scheduler.now_us, self._world_us(wake_at_ms)))
+
+    def _order(self, power: int, board: SimBoard, turn: Turn) -> None:
+        """Carry out what the device ordered of its board; after a restart or a power cut the rest is void."""
+        for action in turn.firmware_actions:
+            if power != self._power:
+                return
+            match action:
+                case Install():
+                    board.run(action, self.put)
+                case Reboot():
+                    board.reset()
+                case Healthy():
+                    board.healthy()

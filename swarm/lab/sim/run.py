@@ -39,6 +39,7 @@ def run_sim(
         wall_s=time.monotonic() - started,
         trace_digest=world.trace_digest,
         proofs=proofs,
+        status=world.end_firmware(),
     )
     if output is not None:
         output.write_genesis(world.genesis)

