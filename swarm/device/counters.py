@@ -6,15 +6,28 @@ WINDOW = 64
 """How far behind the newest counter an envelope may come: brokers reorder a little, attackers replay a lot."""
 
 
+SPREAD = 1024
+"""How far behind the newest counter of any kind: one counter serves all kinds, and at 400 frames a second this is more
+than two seconds by which a question may arrive later than a heartbeat."""
+
+
 class ReplayWindows:
-    """Per sender and kind: the newest (boot, n) and which of the last 64 numbers were used. Bounded by the members."""
+    """Per sender and kind: the newest (boot, n) and which of the last 64 numbers were used. Bounded by the members.
+
+    They live in memory. After a start the first envelope of a sender, its heartbeat at the latest, closes all kinds to
+    what is older (ADR 0015 says why that is enough).
+    """
 
     def __init__(self) -> None:
         """Start without any counter seen."""
         self._seen: dict[tuple[str, int], tuple[int, int, int]] = {}
+        self._newest: dict[str, tuple[int, int]] = {}
+        """Per sender the newest (boot, n) of any kind."""
 
     def is_fresh(self, sender: str, kind: int, boot: int, n: int) -> bool:
         """Answer whether (boot, n) was not used yet and is not too old; changes nothing."""
+        if (boot, n + SPREAD) <= self._newest.get(sender, (0, 0)):
+            return False
         seen = self._seen.get((sender, kind))
         if seen is None:
             return True
@@ -34,6 +47,7 @@ class ReplayWindows:
             used = (used << (n - high) if n - high < WINDOW else 0) & ((1 << WINDOW) - 1)
             high = n
         self._seen[sender, kind] = (last_boot, high, used | 1 << (high - n))
+        self._newest[sender] = max(self._newest.get(sender, (0, 0)), (boot, n))
 
 
 class Counter:
