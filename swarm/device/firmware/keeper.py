@@ -82,6 +82,10 @@ class Keeper:
         """Attestations heard: voter index -> height -> digest, the newest few of each."""
         return self._attests
 
+    def has_seen(self, height: int) -> bool:
+        """Answer whether the last step was taken at this applied height."""
+        return height == self._height
+
     def wants_attest(self, height: int) -> bool:
         """Answer whether an attestation is worth its check although a checkpoint of its height exists (W5)."""
         record = self._record
