@@ -37,6 +37,7 @@ from swarm.device.guard import Guard
 from swarm.device.ledger import Happened, Ledger
 from swarm.device.outbox import Outbox
 from swarm.device.own import OwnCommands
+from swarm.device.pulse import Pulse
 from swarm.device.recovery import finalized_view, recovered_core
 from swarm.device.turn import (
     Action,
@@ -59,13 +60,12 @@ from swarm.primitives.limits import (
     HEARTBEAT_MS,
     OUTCOMES_TOLD_AGAIN,
     QUESTIONS_PER_MEMBER_MAX,
-    SILENT_BEATS,
     TURN_ROUNDS_MAX,
 )
 from swarm.storage.store import Batch, Finality, Store, StoredBlock
 from swarm.wire.certificates import Verify
 from swarm.wire.genesis import Genesis
-from swarm.wire.messages import Heartbeat, Proposal
+from swarm.wire.messages import Proposal
 from swarm.wire.statements import Kind
 
 _DECISIONS = "decisions"
@@ -106,8 +106,8 @@ class Device:
         """Rebuild everything from the store and make the new boot number durable.
 
         With `firmware` it updates itself and votes on rollouts, where genesis has release keys; the shell then runs
-        its `Install` actions. Raises `StoreError` when the store cannot be read or makes another log, `ConfigError` when `config.me` is
-        no member that runs a device.
+        its `Install` actions. Raises `StoreError` when the store cannot be read or makes another log, `ConfigError`
+        when `config.me` is no member that runs a device.
         """
         genesis = config.genesis
         voter = genesis.voter_index(config.me)
@@ -156,11 +156,10 @@ class Device:
         self._deadlines = Deadlines()
         self._own = OwnCommands(config.me, self._guard, restored.own_submissions, now_ms)
         self._asked: dict[bytes, None] = {}
-        self._beat_at_ms = now_ms
+        self._pulse = Pulse(self.replica, config.me, config.heartbeat_ms, now_ms)
         self._first_actions: list[Action] = [TellOutcome(o) for o in replayed.outcomes[-OUTCOMES_TOLD_AGAIN:]]
         self._is_voter = voter is not None
         self._first = True
-        self._told_drops: dict[str, int] = {}
         self._has_voted = False
 
     def _make_keeper(self, firmware: Firmware | None, boot: int, now_ms: int) -> Keeper | None:
@@ -190,7 +189,7 @@ class Device:
 
     def beat_soon(self) -> None:
         """Send a heartbeat with the next turn: nobody heard those of the time without a connection (R11)."""
-        self._beat_at_ms = 0
+        self._pulse.due_ms = 0
 
     # ------------------------------------------------------------------------------ the turn
 
@@ -484,53 +483,12 @@ class Device:
             self._admission.drop(_OVER_SHARE)
         if work.applied or work.batch.checkpoints:
             self._answers.wake(work.now_ms)
-        if work.now_ms >= self._beat_at_ms:
-            self._beat(work.now_ms)
-            self._report_drops(work)
-            self._report_silence(work)
+        if self._pulse.is_due(work.now_ms):
+            self._outbox.beat(self._pulse.beat(self._outbox.counter, self.ledger, work.now_ms))
+            self._pulse.report(work, self.dropped, self._answers.peers_heard)
         due = self._deadlines.next_due_ms() if self._is_voter else None
-        times = [work.wake_at_ms, due, self._beat_at_ms, work.firmware.wake_at_ms]
+        times = [work.wake_at_ms, due, self._pulse.due_ms, work.firmware.wake_at_ms]
+        if self.keeper is not None and not self.keeper.has_seen(self.ledger.height):
+            # A block was applied by what the firmware side itself had signed in this turn.
+            times.append(work.now_ms)
         work.wake_at_ms = min(t for t in times if t is not None)
-
-    def _report_drops(self, work: Work) -> None:
-        """Say at each heartbeat what was refused since the last, so that a counter is seen without a debugger."""
-        counts = {**self.dropped}
-        fresh = tuple(
-            (reason, count - self._told_drops.get(reason, 0))
-            for reason, count in sorted(counts.items())
-            if count > self._told_drops.get(reason, 0)
-        )
-        self._told_drops = counts
-        if fresh:
-            work.event(events.DROPPED, counts=fresh)
-
-    def _report_silence(self, work: Work) -> None:
-        """Say at each heartbeat who has fallen silent; forgotten, so that the next word is told as a first one."""
-        heard = self._answers.peers_heard
-        since_ms = work.now_ms - SILENT_BEATS * self._config.heartbeat_ms
-        silent = tuple(sorted(device for device, at_ms in heard.items() if at_ms <= since_ms))
-        for device in silent:
-            del heard[device]
-        if silent:
-            work.event(events.SILENT, devices=silent)
-
-    def _beat(self, now_ms: int) -> None:
-        state = self.replica.state
-        interval = self._config.heartbeat_ms
-        # The first beat comes at once, the later ones spread over the interval, so that a fleet does not beat as one.
-        offset = state.jitter_ms(b"heartbeat", now_ms // interval, 0, interval // 10)
-        self._beat_at_ms = now_ms + interval - offset
-        boot, n = self._outbox.counter.next()
-        self._outbox.beat(
-            Heartbeat(
-                boot=boot,
-                n=n,
-                epoch=state.config.epoch,
-                finalized_view=state.final_view,
-                height=self.ledger.height,
-                incarnation=self.ledger.sequences.high(self._config.me)[0],
-                attest=state.own_attest,
-                pending=len(state.pool.pending),
-                oldest=next(iter(state.pool.pending), None),
-            ),
-        )
