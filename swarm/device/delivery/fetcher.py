@@ -165,8 +165,9 @@ class Fetcher:
 
     def expects(self, sender: DeviceId, answer: Answer) -> bool:
         """Answer whether this is an answer to an open question of ours; asked before its signature is checked."""
+        peer = self._peers.get(sender)
         keys = self._questions.get((sender, answer.re_boot, answer.re_n))
-        if keys is None:
+        if peer is None or keys is None or self._peers.is_used_up(peer):
             return self._is_unasked()
         match answer.content:
             case AnswerChunk(release=release, index=index):
@@ -183,6 +184,7 @@ class Fetcher:
 
     def on_answer(self, sender: DeviceId, answer: Answer, now_ms: int) -> None:
         """Take a signed answer that `expects` let in; anything else is counted and forgotten."""
+        self._now_ms = now_ms
         peer = self._peers.get(sender)
         if peer is None or not self.expects(sender, answer):
             return
@@ -266,7 +268,7 @@ class Fetcher:
                 continue
             is_silent = peer.is_silent(now_ms)
             for key in lost:
-                del peer.flights[key]
+                peer.forget(key, now_ms)
                 if key >= 0:
                     heapq.heappush(self._need, key)
             if is_silent:
@@ -278,6 +280,8 @@ class Fetcher:
                     self._drop_source()
 
     def _ask(self, now_ms: int) -> tuple[tuple[DeviceId, AskLeaves | AskChunks], ...]:
+        if not self._wanted:
+            return ()
         if self._paths or self.leaves is not None:
             return self._ask_chunks(now_ms)
         if self._source is None:
@@ -341,8 +345,11 @@ class Fetcher:
 
     def _take_page(self, peer: Peer, page: AnswerLeaves, now_ms: int) -> None:
         peer.answer(_page_key(page.first), 32 * len(page.leaves), now_ms)
-        if peer is not self._source:
+        is_whole = len(page.leaves) == self.plan.chunk_count
+        if peer is not self._source and not is_whole:
             return
+        if is_whole:
+            self._pages.clear()
         is_good = self._pages.put(page.first, page.leaves)
         if is_good and self._pages.missing():
             return
@@ -350,6 +357,10 @@ class Fetcher:
         self._drop_source()
         if self.leaves is None:
             self._blame(peer, BAD_LEAVES, -1)
+            return
+        for other in self._peers:
+            for key in [key for key in other.flights if key < 0]:
+                other.forget(key, now_ms)
 
     def _take_chunk(self, peer: Peer, chunk: AnswerChunk, now_ms: int) -> None:
         peer.answer(chunk.index, len(chunk.data), now_ms)
@@ -362,7 +373,7 @@ class Fetcher:
         self._wanted.discard(chunk.index)
         self._held[chunk.index] = chunk.data
         for other in self._peers:
-            other.flights.pop(chunk.index, None)
+            other.forget(chunk.index, now_ms)
 
     def _is_right(self, chunk: AnswerChunk) -> bool:
         if len(chunk.data) != self.plan.length_of(chunk.index):
@@ -381,10 +392,10 @@ class Fetcher:
 
     def _leave(self, peer: Peer) -> None:
         """Ask others for what this peer has not answered; what it still sends is welcome."""
-        for key in peer.flights:
+        for key in tuple(peer.flights):
+            peer.forget(key, self._now_ms)
             if key >= 0:
                 heapq.heappush(self._need, key)
-        peer.flights.clear()
         if peer is self._source:
             self._drop_source()
 
@@ -412,6 +423,8 @@ class Fetcher:
         )
 
     def _want_again(self, indexes: Sequence[int]) -> None:
+        """Fetch what our own disk lost; no peer's frames are used up by that."""
+        self._peers.frames_max += len(indexes)
         for index in indexes:
             self._wanted.add(index)
             heapq.heappush(self._need, index)

@@ -13,14 +13,20 @@ from swarm.crypto.digest import sha256
 from swarm.primitives.ids import DeviceId
 
 ASK_AGAIN_MS: Final = 3_000
-"""Silence after a question before it is put again, to somebody else where there is one."""
+"""Silence after a first question before it is put again, to somebody else where there is one."""
+
+ASK_AGAIN_SOON_MS: Final = 1_000
+"""The same for a peer that has answered before and quickly; else eight times what it took for one."""
 
 SILENCE_MS_MAX: Final = 30_000
 """The longest such silence: it doubles for a peer with each one and follows the times the peer takes."""
 
 SLOW_WINDOW_MS: Final = 30_000
 SLOW_BYTES: Final = 30 * 1024
-"""A peer that gave less in a window, with questions open all the time, is left for another: 1 KiB/s."""
+"""A peer that gave less in such a time with open questions is left for another: 1 KiB/s."""
+
+_UNHEARD_MS: Final = 250
+"""What a peer never heard is thought to take: it is tried where those that are known take longer."""
 
 _PASSED_MAX: Final = 4
 """Answers to later questions after which an earlier one is lost: one topic keeps its order, nearly always."""
@@ -34,6 +40,8 @@ class Peer:
 
     __slots__ = (
         "bad",
+        "busy_from_ms",
+        "busy_ms",
         "flights",
         "frames",
         "heard_ms",
@@ -45,7 +53,6 @@ class Peer:
         "silent",
         "slow",
         "window_bytes",
-        "window_ms",
     )
 
     def __init__(self, id: DeviceId, order: bytes) -> None:
@@ -66,27 +73,35 @@ class Peer:
         self.service_ms = -1
         """Smoothed time for one answer, -1 as long as there was none."""
         self.heard_ms = 0
-        self.window_ms = 0
+        self.busy_from_ms = 0
+        self.busy_ms = 0
+        """Time with open questions in this window, up to the last change; the sum of all pieces is judged."""
         self.window_bytes = 0
 
     def patience_ms(self) -> int:
         """Return the silence after which an open question counts as lost."""
-        base = max(ASK_AGAIN_MS, 4 * self.service_ms)
+        base = ASK_AGAIN_MS if self.service_ms < 0 else max(ASK_AGAIN_SOON_MS, 8 * self.service_ms)
         return min(SILENCE_MS_MAX, base << min(self.silent, 4))
 
     def ask(self, key: int, now_ms: int) -> None:
         """Note a question."""
-        if not self.flights:
-            self.window_ms, self.window_bytes = now_ms, 0
+        self._pass_time(now_ms)
         self.flights[key] = Flight(now_ms)
 
+    def forget(self, key: int, now_ms: int) -> None:
+        """Wait for this answer no more."""
+        self._pass_time(now_ms)
+        self.flights.pop(key, None)
+
     def answer(self, key: int, size: int, now_ms: int) -> None:
-        """Note an answer of `size` bytes that was wanted, late ones included."""
+        """Note an answer of `size` bytes that was wanted; one that comes late is no word against its silence."""
+        self._pass_time(now_ms)
         self.frames += 1
-        self.silent = self.refusals = 0
+        self.refusals = 0
         self.window_bytes += size
         flight = self.flights.pop(key, None)
         if flight is not None:
+            self.silent = 0
             took = now_ms - max(flight.asked_ms, self.heard_ms)
             self.service_ms = took if self.service_ms < 0 else (7 * self.service_ms + took) // 8
             for older in self.flights.values():
@@ -116,10 +131,11 @@ class Peer:
 
     def is_slow(self, now_ms: int) -> bool:
         """Answer whether a window has passed with too few bytes; begins a new one whenever one has passed."""
-        if not self.flights or now_ms - self.window_ms < SLOW_WINDOW_MS:
+        self._pass_time(now_ms)
+        if self.busy_ms < SLOW_WINDOW_MS:
             return False
         given = self.window_bytes
-        self.window_ms, self.window_bytes = now_ms, 0
+        self.busy_ms = self.window_bytes = 0
         return given < SLOW_BYTES
 
     def wake_at_ms(self) -> int | None:
@@ -128,7 +144,12 @@ class Peer:
             return None
         patience = self.patience_ms()
         oldest = min(max(flight.asked_ms, self.heard_ms) for flight in self.flights.values())
-        return min(oldest + patience, self.window_ms + SLOW_WINDOW_MS)
+        return min(oldest + patience, self.busy_from_ms + SLOW_WINDOW_MS - self.busy_ms)
+
+    def _pass_time(self, now_ms: int) -> None:
+        if self.flights:
+            self.busy_ms += now_ms - self.busy_from_ms
+        self.busy_from_ms = now_ms
 
 
 class Flight:
@@ -149,7 +170,7 @@ class Peers:
     def __init__(self, seed: bytes, *, frames_max: int, bad_max: int) -> None:
         """Take of each peer at most `frames_max` answers and `bad_max` wrong ones."""
         self._seed = seed
-        self._frames_max = frames_max
+        self.frames_max = frames_max
         self._bad_max = bad_max
         self._known: dict[DeviceId, Peer] = {}
         self._current: tuple[Peer, ...] = ()
@@ -186,7 +207,9 @@ class Peers:
             if peer.not_before_ms <= now_ms and len(peer.flights) < flights_max and not self.is_used_up(peer)
         ]
         is_trying = any(peer.flights and peer.service_ms < 0 for peer in self._current)
-        has_known = any(peer.service_ms >= 0 and not (peer.bad or peer.silent) for peer in usable)
+        has_known = any(
+            peer.service_ms >= 0 and not (peer.bad or peer.slow or peer.silent) for peer in usable
+        )
         if is_trying and has_known:
             usable = [peer for peer in usable if peer.service_ms >= 0]
         return min(usable, key=_rank, default=None)
@@ -210,7 +233,7 @@ class Peers:
 
     def is_used_up(self, peer: Peer) -> bool:
         """Answer whether `peer` is never asked again."""
-        return peer.bad >= self._bad_max or peer.frames >= self._frames_max
+        return peer.bad >= self._bad_max or peer.frames >= self.frames_max
 
     def _peer(self, id: DeviceId) -> Peer:
         peer = self._known.get(id)
@@ -220,5 +243,6 @@ class Peers:
 
 
 def _rank(peer: Peer) -> tuple[int, int, int, int, bytes]:
-    expected_ms = max(0, peer.service_ms) * (len(peer.flights) + 1)
+    service_ms = _UNHEARD_MS if peer.service_ms < 0 else peer.service_ms
+    expected_ms = service_ms * (len(peer.flights) + 1)
     return peer.bad, peer.slow, peer.silent, expected_ms, peer.order

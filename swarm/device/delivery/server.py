@@ -18,7 +18,6 @@ from swarm.device.firmware.operations import ReadChunk, ReadLeaves, Source
 from swarm.install.port import InstallPlan
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
-    ANSWER_LEAVES_MAX,
     CHUNK_READS_MAX,
     CHUNKS_CACHED_MAX,
     CHUNKS_OUTSTANDING_MAX,
@@ -144,9 +143,7 @@ class ChunkServer:
             return
         if isinstance(ask, AskLeaves):
             with_path = False
-            count = offer.plan.chunk_count
-            is_page = ask.first % ANSWER_LEAVES_MAX == 0 and ask.first < count
-            keys = [(ask.release, -1 - ask.first)] if is_page else []
+            keys = [(ask.release, -1 - ask.first)] if ask.first < offer.plan.chunk_count else []
         else:
             with_path = ask.paths
             keys = [(ask.release, index) for index in ask.indexes if index < offer.plan.chunk_count]
@@ -254,8 +251,9 @@ class ChunkServer:
         leaves = offer.leaves or ()
         if index < 0:
             first = -1 - index
+            ask = wish.request.ask
             self.counts.leaves += 1
-            page = leaves[first : first + ANSWER_LEAVES_MAX]
+            page = leaves[first : first + (ask.count if isinstance(ask, AskLeaves) else 1)]
             self._pace.spend(32 * len(page) + _FRAME_BYTES)
             return AnswerLeaves(release=release, first=first, leaves=page)
         self._cached.move_to_end(key)
