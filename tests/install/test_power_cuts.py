@@ -1,14 +1,13 @@
 """Power cuts at every operation of an update on the file-system model; what is found is judged from the disk.
 
-An agent that knows nothing but what its back end tells it works towards a goal over any number of starts. The log is
-played by `World`: it hands out permits and remembers what the device has been told and what it has claimed.
+The agent and the log are those of `tests.support.interrupted_update`.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
@@ -16,9 +15,8 @@ from firmware_sim.errors import PowerLoss
 from firmware_sim.posixfs import PosixFs
 from swarm.install import selection
 from swarm.install.bundle import Bundle
-from swarm.install.directory import DirectoryBackend
 from swarm.install.filesystem import FileSystem
-from swarm.install.port import Bitmap, InstallError, InstallReason, Outcome
+from swarm.install.port import Bitmap, InstallError
 from swarm.install.records import (
     AnyRecord,
     Confirmed,
@@ -39,9 +37,10 @@ from swarm.install.selection import (
     slot_folder,
 )
 from swarm.install.staging import DirectoryStaging, fill_slot, remove_tree
-from tests.support.install import DirectoryRig, Release, directory_release, fork, intent_for, model_rig
+from tests.support import interrupted_update
+from tests.support.install import DirectoryRig, directory_release, fork, model_rig
+from tests.support.interrupted_update import FATES, BrokenPromiseError, World, promise
 
-STARTS_MAX = 40
 FIXED = ("none", "all", "names", "data")
 SHAPES = [(shape, 0) for shape in FIXED] + [
     (shape, seed) for seed in range(8) for shape in ("random", "reorder")
@@ -50,115 +49,16 @@ SHAPES = [(shape, 0) for shape in FIXED] + [
 GOOD = directory_release(2, size=9000)
 
 
-class BrokenPromiseError(AssertionError):
-    """The disk shows what must never be."""
-
-
-def promise(condition: object, what: str) -> None:
-    if not condition:
-        raise BrokenPromiseError(what)
-
-
-@dataclass
-class World:
-    """The log and the outside: what was permitted, what ended, what the device said before a cut."""
-
-    fate: str
-    release: Release = GOOD
-    permit: int = 100
-    ended: set[int] = field(default_factory=set)
-    armed: set[int] = field(default_factory=set)
-    declined: set[int] = field(default_factory=set)
-    claimed: set[int] = field(default_factory=set)
-    confirmed: bool = False
-    done: bool = False
+def world_of(fate: str) -> World:
+    return World(fate, GOOD)
 
 
 def live(rig: DirectoryRig, world: World) -> None:
-    """One start of the device, up to a restart that it asks for or until it has what it wants."""
-    backend = rig.start()
-    judge(rig, world)
-    outcome = backend.outcome()
-    promise(
-        not (outcome.outcome is Outcome.TRIAL and outcome.permit in world.ended), "a permit was used twice"
-    )
-    if outcome.outcome is Outcome.TRIAL:
-        promise(outcome.permit in world.armed, "a trial that nobody armed")
-        if world.fate == "good":
-            backend.confirm()
-            world.confirmed = True
-        elif world.fate == "bad":
-            backend.revert("self-test")
-        return
-    if outcome.outcome in (Outcome.REVERTED, Outcome.NEVER_TRIED):
-        world.ended.add(outcome.permit)
-    if outcome.outcome is Outcome.ARMED:
-        select_or_withdraw(backend, world, outcome.permit)
-    elif backend.status().running.number == world.release.plan.number:
-        promise(world.fate == "good", "a bad image was kept")
-        world.done = True
-    elif world.fate != "good" and outcome.outcome is Outcome.REVERTED:
-        world.done = True
-    else:
-        update(backend, world)
+    interrupted_update.live(rig, world, lambda: judge(rig, world))
 
 
-def select_or_withdraw(backend: DirectoryBackend, world: World, permit: int) -> None:
-    if world.fate == "withdraw":
-        backend.withdraw()
-        world.ended.add(permit)
-        world.fate = "good"
-        return
-    backend.arm(replace(intent_for(world.release, permit=permit), attempts=2))
-    backend.activate()
-
-
-def update(backend: DirectoryBackend, world: World) -> None:
-    staging = backend.begin(world.release.plan)
-    have = staging.have()
-    promise(all(index in have for index in world.claimed), "a claimed chunk was lost")
-    world.claimed = {index for index in range(have.count) if index in have}
-    for index in have.missing():
-        staging.write_chunk(index, world.release.chunks[index])
-        if index % 2:
-            staging.checkpoint()
-            world.claimed.add(index)
-    # A claimed chunk that was never synced would be found here, as a wrong root.
-    backend.seal(staging)
-    world.claimed = set()
-    decide(backend, world)
-
-
-def decide(backend: DirectoryBackend, world: World) -> None:
-    if world.fate == "decline":
-        try:
-            backend.decline(world.permit)
-        except InstallError as error:
-            promise(error.reason is InstallReason.INTENT_WRITTEN, error.reason)
-            promise(world.permit in world.armed, "declining was refused without an intent")
-        else:
-            world.declined.add(world.permit)
-        with pytest.raises(InstallError):
-            backend.arm(replace(intent_for(world.release, permit=world.permit), attempts=2))
-        world.permit += 1
-        world.fate = "good"
-        return
-    while True:
-        world.armed.add(world.permit)
-        try:
-            backend.arm(replace(intent_for(world.release, permit=world.permit), attempts=2))
-        except InstallError as error:
-            promise(error.reason in (InstallReason.PERMIT_USED, InstallReason.PERMIT_DECLINED), error.reason)
-            world.permit += 1
-            continue
-        promise(world.permit not in world.declined, "a declined permit was acted upon")
-        break
-    if world.fate == "withdraw":
-        backend.withdraw()
-        world.ended.add(world.permit)
-        world.fate = "good"
-        return
-    backend.activate()
+def run(rig: DirectoryRig, world: World) -> int:
+    return interrupted_update.run(rig, world, lambda: judge(rig, world))
 
 
 def judge(rig: DirectoryRig, world: World) -> None:
@@ -186,34 +86,19 @@ def judge(rig: DirectoryRig, world: World) -> None:
         promise(choice.slot == "b" and confirmed.slot == "b", "a confirmed image was left")
 
 
-def run(rig: DirectoryRig, world: World) -> int:
-    """Live until it is done; return the cuts that happened."""
-    cuts = 0
-    for _ in range(STARTS_MAX):
-        try:
-            live(rig, world)
-        except PowerLoss:
-            cuts += 1
-        if world.done:
-            break
-    promise(world.done, "it never ends")
-    judge(rig, world)
-    return cuts
-
-
 BASE = model_rig()
 
 
 def operations(fate: str) -> int:
     fs, rig = fork(BASE)
-    run(rig, World(fate))
+    run(rig, world_of(fate))
     return fs.ops
 
 
 def cut_at(fate: str, operation: int, shape: str, seed: int) -> tuple[PosixFs, DirectoryRig, World]:
     fs, rig = fork(BASE)
     fs.cut = (operation, shape, seed)
-    return fs, rig, World(fate)
+    return fs, rig, world_of(fate)
 
 
 def sweep(fates: tuple[str, ...], shapes: list[tuple[str, int]]) -> Iterator[tuple[str, int, str, int]]:
@@ -223,13 +108,10 @@ def sweep(fates: tuple[str, ...], shapes: list[tuple[str, int]]) -> Iterator[tup
                 yield fate, operation, shape, seed
 
 
-FATES = ("good", "bad", "crash", "withdraw", "decline")
-
-
 @pytest.mark.parametrize("fate", FATES)
 def test_uninterrupted(fate: str) -> None:
     _, rig = fork(BASE)
-    world = World(fate)
+    world = world_of(fate)
     assert run(rig, world) == 0
     number = rig.start().status().running.number
     assert number == (2 if world.fate == "good" else 1)
@@ -264,7 +146,7 @@ def test_cuts_during_recovery() -> None:
     for number in range(400):
         fate = FATES[number % len(FATES)]
         fs, rig = fork(BASE)
-        world = World(fate)
+        world = world_of(fate)
         cuts = [(generator.randrange(1, most), *generator.choice(SHAPES)) for _ in range(4)]
         try:
             for at, shape, seed in cuts:
@@ -339,7 +221,7 @@ def test_a_seal_that_goes_after_its_slot_is_found(monkeypatch: pytest.MonkeyPatc
             fs, rig = fork(base)
             fs.cut = (operation, shape, seed)
             try:
-                run(rig, World("good"))
+                run(rig, world_of("good"))
             except (BrokenPromiseError, InstallError, OSError):
                 failures += 1
     assert failures > 0
@@ -372,4 +254,4 @@ def test_an_attempt_counted_after_the_start_is_found(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("swarm.install.selection._start_trial", forgetful)
     _, rig = fork(BASE)
     with pytest.raises(BrokenPromiseError, match="never ends"):
-        run(rig, World("crash"))
+        run(rig, world_of("crash"))

@@ -37,20 +37,20 @@ def release_of(
 
 @dataclass
 class SimulatedRig:
-    """A device for the conformance suite; every start is one after a power cut that came between operations."""
+    """A device for the conformance suite. A start follows a loss of power between operations, or a `soft` reset."""
 
     medium: SimulatedMedium
     size: int = 6000
+    attempts: int = 1
+    soft: bool = False
     boots: list[Boot] = field(default_factory=list)
 
-    @property
-    def attempts(self) -> int:
-        return self.medium.settings.attempts
-
     def start(self) -> SimulatedBackend:
-        if self.medium.is_on:
+        if self.medium.is_on and self.soft:
+            self.boots.append(self.medium.reset())
+        else:
             self.medium.power_off()
-        self.boots.append(self.medium.power_on())
+            self.boots.append(self.medium.power_on())
         return SimulatedBackend(self.medium)
 
     def release(self, number: int, *, counter: int = 1) -> Release:
@@ -83,4 +83,4 @@ def simulated_rig(
     )
     first = release_of(1, size=size)
     medium.set_up(first.plan, first.data)
-    return SimulatedRig(medium, size)
+    return SimulatedRig(medium, size, attempts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from firmware_sim.bootloader import UPDATE_SECTOR
+from firmware_sim.bootloader import UPDATE_SECTOR, measured_key
 from firmware_sim.slots import Mark
 from swarm.crypto.digest import tagged_sha256
 from swarm.crypto.keys import KeyPair
@@ -67,6 +67,11 @@ _OUTCOMES: Final = {
 def attested_bytes(digest: bytes, nonce: bytes) -> bytes:
     """Return what an attestation signs: that the image of this digest (32 bytes) runs, for this nonce."""
     return tagged_sha256(ATTESTATION_TAG, digest, nonce)
+
+
+def attestation_key(secret: bytes, digest: bytes) -> bytes:
+    """Return the public key (32 bytes) with which a device of this secret proves that it runs this image."""
+    return KeyPair(measured_key(secret, digest)).public
 
 
 class SimulatedBackend:
