@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from firmware_sim.application import Application
-from firmware_sim.bootloader import Bootloader
+from firmware_sim.bootloader import Bootloader, BootSettings
 from firmware_sim.errors import PowerLoss, Refused
 from firmware_sim.flash import Cut, NorFlash
 from firmware_sim.image import image_digest, make_image, verifier
-from firmware_sim.slots import DeviceLayout, Mark
+from firmware_sim.slots import DeviceLayout, Mark, Swap
 from firmware_sim.world import World
 
 LAYOUT = DeviceLayout(image_sectors=3, sector=1024)
@@ -115,6 +115,25 @@ def test_a_device_on_trial_keeps_its_way_back() -> None:
     app.confirm()
     app.confirm()
     assert app.is_settled()
+
+
+def test_a_trial_is_taken_back_although_attempts_are_left() -> None:
+    """The order survives a cut at any operation, in the end the old image runs, and the new one may be tried again."""
+    world = WORLD.with_settings(BootSettings(attempts=3))
+    for op in range(1, 5):
+        flash = world.on_trial()
+        flash.ops, flash.cut = 0, Cut(op=op)
+        try:
+            application(flash).revert()
+        except PowerLoss:
+            assert op <= 3
+            application(flash).revert()
+        flash.cut = None
+        application(flash).revert()
+        assert Bootloader(flash, LAYOUT, verifier(), settings=world.settings).boot().swapped is Swap.REVERT
+        assert world.oracle.look(flash).primary == "old"
+        with pytest.raises(Refused, match="not-on-trial"):
+            application(flash).revert()
 
 
 def test_the_counter_stays_below_the_confirmed_image() -> None:

@@ -134,3 +134,21 @@ def test_a_board_without_an_image_is_off() -> None:
         _ = board.last
     assert board.power_on().started is None
     assert (board.is_on, board.behaves, board.is_responsive) == (False, "off", False)
+
+
+def test_a_board_says_when_it_will_restart_by_itself() -> None:
+    board = board_with("crash")
+    assert board.next_reset() is None
+    board.reset()
+    due = board.next_reset()
+    assert due is not None
+    assert due[1] is Reset.CRASH
+    assert board.advance(due[0] - board.now_ms - 1) == []
+    assert [start.reason for start in board.advance(1)] == [Reset.CRASH]
+    assert board.next_reset() is None
+
+
+def test_a_flash_may_take_more_in_one_call() -> None:
+    flash = LAYOUT.make_flash(program_max=LAYOUT.sector)
+    flash.write(0, bytes(LAYOUT.sector))
+    assert flash.ops == 1

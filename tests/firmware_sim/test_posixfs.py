@@ -260,3 +260,23 @@ def test_a_synced_system_loses_nothing_and_crashes_are_reproducible(
     before = fs.tree()
     fs.crash(shape, seed)
     assert fs.tree() == before
+
+
+def test_an_observer_sees_each_operation_and_may_cut_it() -> None:
+    fs = settled()
+    seen: list[int] = []
+
+    def observe() -> None:
+        seen.append(fs.ops)
+        if len(seen) == 2:
+            fs.crash("none")
+            raise PowerLoss(fs.ops)
+
+    fs.observer = observe
+    fs.write_bytes("/d/f", b"fresh")
+    with pytest.raises(PowerLoss):
+        fs.fsync("/d/f")
+    assert fs.read_bytes("/d/f") == b"old"
+    assert seen == [fs.ops - 1, fs.ops]
+    fs.fork().write_bytes("/d/f", b"fresh")
+    assert len(seen) == 2, "a copy is observed by nobody"
