@@ -69,12 +69,17 @@ def why_not_fetch(view: View, inspection: Inspection, task: Task, class_id: byte
     return ""
 
 
-def why_not_back(inspection: Inspection, target: bytes) -> str:
-    """Return the reason code why this device cannot go back to `target`, empty when it can (W11)."""
+def why_not_back(inspection: Inspection, target: bytes, *, spoiled: bytes = b"") -> str:
+    """Return the reason code why this device cannot go back to `target`, empty when it can (W11).
+
+    `spoiled` = a release whose seal was found not to hold.
+    """
     status = inspection.status
     spare = status.spare
     if not is_held(spare, target) or spare.state is SlotState.FAILED:
         return "no-image"
+    if spoiled and spare.release == spoiled:
+        return "wrong-digest"
     if spare.counter < status.counter:
         return "old-counter"
     return "revoked" if spare.release in status.revoked else ""

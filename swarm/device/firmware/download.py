@@ -24,10 +24,18 @@ TRY_AGAIN_MS: Final = 30_000
 _MENDABLE: Final = frozenset(
     {InstallReason.MEDIUM, InstallReason.NO_SPACE, InstallReason.INCOMPLETE, InstallReason.NOT_SETTLED}
 )
+_SPOILED: Final = frozenset({InstallReason.WRONG_CHUNK_ROOT, InstallReason.WRONG_FILE})
+"""Every chunk was right when it was written, so the medium changed one."""
+
+SPOILED_MAX: Final = 3
+"""Fetches of one release that the medium spoiled, in one boot."""
 
 
 class Download:
-    """At most one release on its way. `want` names it, `advance` goes on with it, `take` hears the back end."""
+    """At most one release on its way. `want` names it, `advance` goes on with it, `take` hears the back end.
+
+    What cannot pass is refused for this boot; what may pass is tried again, and both are told once (`trouble`).
+    """
 
     def __init__(self, seed: bytes) -> None:
         """`seed` makes this device's choice of peers differ from others'."""
@@ -35,7 +43,10 @@ class Download:
         self.plan: InstallPlan | None = None
         self.fetcher: Fetcher | None = None
         self.refused: dict[bytes, str] = {}
-        """Releases that the back end will not take, and why."""
+        """Releases that the back end will not take in this boot, and why."""
+        self.trouble: dict[bytes, str] = {}
+        """What kept the back end from taking a release last, whether or not it is tried again."""
+        self._failures: dict[bytes, int] = {}
         self._begun = False
         self._is_full = False
         self._peers: tuple[DeviceId, ...] = ()
@@ -68,10 +79,11 @@ class Download:
         self._drop_writes()
 
     def set_peers(self, peers: tuple[DeviceId, ...]) -> None:
-        """Say whom to ask; the same again is nothing."""
-        if self.fetcher is not None and peers != self._peers:
+        """Say whom to ask, now and when the fetch begins."""
+        if peers != self._peers:
             self._peers = peers
-            self.fetcher.set_peers(peers)
+            if self.fetcher is not None:
+                self.fetcher.set_peers(peers)
 
     # ------------------------------------------------------------------------------ going on
 
@@ -145,6 +157,7 @@ class Download:
                     step.tell("copied", release=self.release, chunks=len(copied))
             case Seal():
                 step.tell("sealed", release=self.release)
+                self.trouble.pop(self.release, None)
                 self.stop()
                 desk.forget()
         return True
@@ -160,6 +173,7 @@ class Download:
             in_order=Capability.RANDOM_WRITE not in self._capabilities,
             reuse=Capability.READ_BOOTED in self._capabilities,
         )
+        self.fetcher.set_peers(self._peers)
 
     def _take_refusal(
         self, error: InstallError, operation: Begin | WriteChunks | CopyChunks | Seal, step: Step, now_ms: int
@@ -178,5 +192,8 @@ class Download:
             self.fetcher.on_write_failed()
         self.stop()
         self._not_before_ms = now_ms + TRY_AGAIN_MS
-        if error.reason not in _MENDABLE:
+        self.trouble[release] = str(error.reason)
+        self._failures[release] = self._failures.get(release, 0) + 1
+        spoiled = error.reason in _SPOILED and self._failures[release] < SPOILED_MAX
+        if error.reason not in _MENDABLE and not spoiled:
             self.refused[release] = str(error.reason)

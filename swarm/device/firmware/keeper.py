@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from swarm.apps.rollout.app import Rollout
 from swarm.apps.rollout.duties import Duties
 from swarm.apps.rollout.state import Device as Record
 from swarm.behaviours.actions import SelfTested
+from swarm.crypto.digest import sha256
 from swarm.device.admission import DeliveryAnswer, DeliveryAsk
 from swarm.device.delivery.server import ChunkServer
 from swarm.device.firmware.checks import install_plan
@@ -22,6 +24,9 @@ from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import ATTEST_SLOTS
 from swarm.wire.genesis import Genesis
 from swarm.wire.messages import Answer
+
+CHUNK_PEERS_MAX: Final = 4
+"""Holders of a release that are no voters, of which a device asks at most so many."""
 
 
 class Keeper:
@@ -44,6 +49,7 @@ class Keeper:
         self._genesis = genesis
         self._me = me
         self._rollout = rollout
+        self._seed = seed
         self._entries = Entries()
         self.updater = Updater(firmware, self._entries, boot=boot, nonce=nonce, seed=seed)
         self._voter = Voter(firmware.policy, self._entries)
@@ -53,7 +59,7 @@ class Keeper:
         self._height = -1
         self._read_tag = 0
         self._reads: dict[int, ReadChunk | ReadLeaves] = {}
-        self._peers: tuple[DeviceId, ...] = ()
+        self._peers_for = b""
         self._step = Step()
 
     # ------------------------------------------------------------------------------ questions of the device
@@ -149,8 +155,11 @@ class Keeper:
         if view.height != self._height:
             self._height = view.height
             self._duties = self._rollout.duties(self._me)
-            self._peers = self._peers_of(self.updater.download.release)
-        self.updater.download.set_peers(self._peers or self._peers_of(self.updater.download.release))
+            self._peers_for = b""
+        release = self.updater.download.release
+        if release != self._peers_for:
+            self._peers_for = release
+            self.updater.download.set_peers(self._peers_of(release))
         self.updater.advance(view, self._duties, step, is_mute=self.is_mute)
         if view.is_voter and not self.updater.has_ended:
             self._voter.advance(view, self._duties, step)
@@ -159,15 +168,22 @@ class Keeper:
         return step
 
     def _peers_of(self, release: bytes) -> tuple[DeviceId, ...]:
-        """Return whom to ask for a release: who runs or holds it by the log, then operators, then the voters."""
+        """Return whom to ask for a release: voters and some others who hold it by the log, operators, then any voter.
+
+        Of those who are no voters only a few, different ones on each device: an observer listens to its peers, and
+        what that costs must not grow with the fleet.
+        """
         known = self._rollout.release(release) if release else None
         if known is None:
             return ()
         digest = known.manifest.image_digest
         devices = self._rollout.state.devices.values()
         holders = [d.id for d in devices if (d.digest == digest and d.confirmed) or _is_sealed(d, digest)]
+        voters = self._genesis.voter_ids
+        others = [id for id in holders if id not in voters and id != self._me]
+        near = sorted(others, key=lambda name: sha256(self._seed, name.encode()))[:CHUNK_PEERS_MAX]
         operators = [m.id for m in self._genesis.members if m.role == "operator"]
-        ordered = dict.fromkeys([*holders, *operators, *self._genesis.voter_ids])
+        ordered = dict.fromkeys([*near, *(id for id in holders if id in voters), *operators, *voters])
         return tuple(id for id in ordered if id != self._me)
 
     def _serve(self, view: View, step: Step) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from swarm.apps.rollout.entries import TAIL
 from swarm.apps.rollout.permit import is_frozen
 from swarm.apps.rollout.state import Permit
@@ -12,8 +14,8 @@ from swarm.device.firmware.step import Step
 from swarm.device.firmware.view import View
 from swarm.install.port import BootNonce, Capability, InstallError, InstallReason, Intent
 
-OWN_ENTRIES_KEPT = 32
-ARM_AGAIN_MS = 5_000
+OWN_ENTRIES_KEPT: Final = 32
+ARM_AGAIN_MS: Final = 5_000
 """After a medium that failed while the intent was written; the same intent may be written again."""
 
 
@@ -30,6 +32,8 @@ class PermitHolder:
         self._not_before_ms = 0
         self._declining = ""
         self._refusal = (0, "")
+        self.spoiled = b""
+        """A release whose seal did not hold when it was to be armed."""
         self.declined: tuple[int, str] | None = None
         """A permit that is durably declined, and why."""
         self.intent: Intent | None = None
@@ -102,7 +106,7 @@ class PermitHolder:
         return Intent(
             release=inspection.status.spare.release,
             permit=permit.id,
-            nonce=BootNonce(height=view.height, root=view.log_root),
+            nonce=BootNonce(height=view.height, root=view.log_root()),
             attempts=spec.attempts if spec is not None and many else 1,
             trial_ms=spec.trial_ms if spec is not None else 1,
         )
@@ -124,6 +128,8 @@ class PermitHolder:
         else:
             # What is in the slot cannot be booted, and another look at it will not change that.
             self._refusal = (intent.permit, str(error.reason))
+            if error.reason in (InstallReason.WRONG_DIGEST, InstallReason.NOT_SEALED):
+                self.spoiled = intent.release
 
     def took_decline(self, permit: int, error: InstallError | None, step: Step, now_ms: int) -> None:
         """Take in that a permit is declined for good, or that it is too late for that."""

@@ -73,7 +73,7 @@ def due_of_permit(permit: Permit, inspection: Inspection, *, declined: str | Non
     return None if declined is None else Due("declined", permit.id, reason_code(declined))
 
 
-def due_of_release(view: View, inspection: Inspection, boot: int) -> Due | None:
+def due_of_release(view: View, inspection: Inspection, boot: int, *, spoiled: bytes) -> Due | None:
     """Return what must be said of the image that runs: it is revoked or taken back, and there is no other to boot."""
     record = view.record
     running = inspection.status.running
@@ -82,7 +82,7 @@ def due_of_release(view: View, inspection: Inspection, boot: int) -> Due | None:
     release = view.rollout.state.release_with(record.class_id, running.digest)
     if release is None or not inspection.status.settled:
         return None
-    reason = _why_stuck(view, record, release, inspection)
+    reason = _why_stuck(view, record, release, inspection, spoiled)
     if not reason:
         return None
     if release.state == "revoked":
@@ -98,12 +98,12 @@ def _taken_back(view: View, release: Release) -> list[Plan]:
     return [plan for plan in plans if plan.release == release.id and plan.state == "rolling back"]
 
 
-def _why_stuck(view: View, record: Record, release: Release, inspection: Inspection) -> str:
+def _why_stuck(view: View, record: Record, release: Release, inspection: Inspection, spoiled: bytes) -> str:
     """Return why a device that should leave `release` cannot, empty when it can or need not."""
     if release.state != "revoked" and not _taken_back(view, release):
         return ""
     target = way_back(view.rollout.state, record, release)
-    return why_not_back(inspection, target) if target else "no-image"
+    return why_not_back(inspection, target, spoiled=spoiled) if target else "no-image"
 
 
 def has_spoken(record: Record, boot: int) -> bool:

@@ -135,6 +135,8 @@ class Updater:
         step.tell(_DONE[name])
         if isinstance(operation, Confirm):
             self.check.tell_again()
+        if isinstance(operation, Discard):
+            self.permits.spoiled = b""
 
     # ------------------------------------------------------------------------------ the step
 
@@ -145,6 +147,7 @@ class Updater:
         self.download.advance(self.desk, step, view.now_ms)
         inspection = self.desk.look(step, view.now_ms)
         if inspection is None:
+            self._say_unreadable(view, step)
             return
         self.check.advance(step, view.now_ms)
         operation = self._next_operation(view, duties, inspection, step, is_mute=is_mute)
@@ -213,7 +216,9 @@ class Updater:
         if not status.settled:
             return None
         spare = status.spare
-        if spare.state in (SlotState.STAGED, SlotState.FAILED) and spare.release in status.revoked:
+        unwanted = (*status.revoked, self.permits.spoiled)
+        is_dead = spare.state in (SlotState.STAGED, SlotState.FAILED) and spare.release in unwanted
+        if is_dead and spare.release:
             return Discard()
         return self._counter(view, inspection)
 
@@ -238,12 +243,26 @@ class Updater:
             due = due_of_permit(permit, inspection, declined=declined)
             if due is not None:
                 return due
-        due = due_of_start(view, inspection, self._boot) or due_of_release(view, inspection, self._boot)
+        due = due_of_start(view, inspection, self._boot)
+        if due is None:
+            due = due_of_release(view, inspection, self._boot, spoiled=self.permits.spoiled)
         record = view.record
         if due is None and record is not None and has_spoken(record, self._boot):
-            if record.degraded != bool(self.check.failure) and inspection.status.settled:
+            if record.degraded != self._is_degraded and inspection.status.settled:
                 return Due("started", 0, reason_code(self.check.failure))
         return due
+
+    def _say_unreadable(self, view: View, step: Step) -> None:
+        """Say that this device may not come back from a restart: its media could be read before, and cannot now (W2)."""
+        inspection, record = self.desk.inspection, view.record
+        if not self.desk.has_failed or inspection is None or record is None or record.degraded:
+            return
+        if inspection.status.settled and has_spoken(record, self._boot):
+            self._report(view, inspection, Due("started", 0, "unreadable"), step)
+
+    @property
+    def _is_degraded(self) -> bool:
+        return bool(self.check.failure) or self.desk.has_failed
 
     def _report(self, view: View, inspection: Inspection, due: Due, step: Step) -> None:
         key = (_REPORT, due)
@@ -257,7 +276,7 @@ class Updater:
             class_id=self._firmware.class_id,
             number=(self._boot, self._steps),
             nonce=self._nonce,
-            degraded=inspection.status.settled and bool(self.check.failure),
+            degraded=inspection.status.settled and self._is_degraded,
             attestation=self._attestation or b"",
         )
         self._entries.send(key, report, step, view.now_ms)
@@ -276,7 +295,7 @@ class Updater:
         if task is None:
             return
         if task.way == "back":
-            if not why_not_back(inspection, task.arm.target):
+            if not why_not_back(inspection, task.arm.target, spoiled=self.permits.spoiled):
                 self._ask(view, task, step)
             return
         spare = inspection.status.spare
@@ -286,9 +305,10 @@ class Updater:
         reason = why_not_fetch(view, inspection, task, self._firmware.class_id)
         reason = reason or self.download.refused.get(task.release, "")
         release = view.rollout.release(task.release)
-        if reason:
-            self._refuse_task(view, inspection, task, reason, step)
-        elif release is not None:
+        trouble = reason or self.download.trouble.get(task.release, "")
+        if trouble:
+            self._refuse_task(view, inspection, task, trouble, step)
+        if release is not None and not reason:
             self.download.want(install_plan(release), inspection, step)
             self.download.advance(self.desk, step, view.now_ms)
 

@@ -17,14 +17,14 @@ from swarm.wire.statements import attest_digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """Read-only; `height` and `log_root` are those of the log that this device has applied itself."""
+    """Read-only; `height` and `log_root()` are those of the log that this device has applied itself."""
 
     now_ms: int
     genesis: Genesis
     me: DeviceId
     rollout: Rollout
     height: int
-    log_root: bytes
+    log_root: Callable[[], bytes]
     digests: Callable[[int], bytes | None]
     """Attestation digest of the own result at a height, None where it is not remembered."""
     attests: Callable[[], Mapping[int, Mapping[int, bytes]]]
@@ -75,7 +75,7 @@ def view_of(
         me=me,
         rollout=rollout,
         height=ledger.height,
-        log_root=ledger.frontier.root(),
+        log_root=ledger.frontier.root,
         digests=digest_at,
         attests=lambda: _merged(core, attests),
         checkpoint_height=core.checkpoint_height,

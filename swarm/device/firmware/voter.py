@@ -6,9 +6,9 @@ late and never early. What a vote does is decided where it lands in the log.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 
-from swarm.apps.rollout.duties import Duties, GoDuty, LateDuty, Wish
+from swarm.apps.rollout.duties import Duties, GoDuty, LateDuty, ResumeWish, Wish
 from swarm.apps.rollout.entries import (
     Approve,
     ChangeKeys,
@@ -17,12 +17,16 @@ from swarm.apps.rollout.entries import (
     Go,
     Halt,
     Late,
+    Resume,
     Revoke,
     Rollback,
 )
 from swarm.device.firmware.policy import FirmwarePolicy
 from swarm.device.firmware.step import Entries, Step
 from swarm.device.firmware.view import View
+from swarm.primitives.ids import DeviceId
+
+Duty = GoDuty | LateDuty | Wish | ResumeWish
 
 _BRAKES = frozenset({"halt", "halt-class"})
 
@@ -41,7 +45,7 @@ class Voter:
 
     def advance(self, view: View, duties: Duties, step: Step) -> None:
         """Cast every vote that is due; repeated calls cast nothing twice."""
-        every: list[GoDuty | LateDuty | Wish] = [*duties.gos, *duties.lates, *duties.wishes]
+        every: list[Duty] = [*duties.gos, *duties.lates, *duties.wishes, *duties.resumes]
         self._forget({_key(duty) for duty in every} | {_vote_key(duty) for duty in every})
         for go in duties.gos:
             self._go(view, go, step)
@@ -49,6 +53,10 @@ class Voter:
             self._late(view, late, step)
         for wish in duties.wishes:
             self._wish(view, wish, step)
+        for resume in duties.resumes:
+            if _operators_of(view, resume.by) >= self._policy.operators:
+                command = Resume(resume.plan, resume.generation, resume.without)
+                self._vote(_key(resume), command, view, step)
 
     def _forget(self, present: set[Hashable]) -> None:
         for key in [key for key in self._seen_ms if key not in present]:
@@ -86,11 +94,7 @@ class Voter:
             return False
         if go.stage > 0 or self._policy.approve == "auto":
             return True
-        wanted = list(plan.asked_go)
-        member = view.genesis.member(plan.origin)
-        if member is not None and member.role == "operator" and plan.origin not in wanted:
-            wanted.append(plan.origin)
-        return len(wanted) >= self._policy.operators
+        return _operators_of(view, (plan.origin, *plan.asked_go)) >= self._policy.operators
 
     def _late(self, view: View, late: LateDuty, step: Step) -> None:
         key = _key(late)
@@ -110,9 +114,9 @@ class Voter:
 
     def _follows(self, view: View, wish: Wish) -> bool:
         """Answer whether this voter's owner wants this wish followed."""
-        operators = [id for id in wish.by if _is_operator(view, id)]
+        operators = _operators_of(view, wish.by)
         if wish.asked in _BRAKES:
-            return self._policy.obey_halt and bool(operators)
+            return self._policy.obey_halt and operators > 0
         if wish.asked == "approve" and self._policy.approve == "auto":
             return True
         if wish.asked == "keys" and self._policy.approve == "auto":
@@ -120,15 +124,16 @@ class Voter:
         if wish.asked == "keys-emergency" and self._policy.approve == "auto":
             # Who holds no old key may be anybody: people have to look.
             return False
-        return len(operators) >= self._policy.operators
+        return operators >= self._policy.operators
 
 
-def _is_operator(view: View, id: str) -> bool:
-    member = view.genesis.member(id)
-    return member is not None and member.role == "operator"
+def _operators_of(view: View, names: Collection[DeviceId]) -> int:
+    """Return how many operators are among `names`; voters back a change of keys too."""
+    members = (view.genesis.member(name) for name in dict.fromkeys(names))
+    return sum(member is not None and member.role == "operator" for member in members)
 
 
-def _key(duty: GoDuty | LateDuty | Wish) -> Hashable:
+def _key(duty: Duty) -> Hashable:
     match duty:
         case GoDuty():
             return "go", duty.plan, duty.stage, duty.generation
@@ -136,9 +141,11 @@ def _key(duty: GoDuty | LateDuty | Wish) -> Hashable:
             return "late", duty.plan, duty.stage, duty.generation, duty.round
         case Wish():
             return duty.asked, duty.subject, duty.device
+        case ResumeWish():
+            return "resume", duty.plan, duty.generation, duty.without
 
 
-def _vote_key(duty: GoDuty | LateDuty | Wish) -> Hashable:
+def _vote_key(duty: Duty) -> Hashable:
     # A second go of the same stage has the same soak behind it, and is a vote of its own.
     return (_key(duty), duty.again) if isinstance(duty, GoDuty) else _key(duty)
 
