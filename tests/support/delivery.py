@@ -22,6 +22,7 @@ from swarm.wire.messages import (
     Answer,
     AnswerChunk,
     Answered,
+    AnswerLeaves,
     AskChunks,
     AskLeaves,
     Request,
@@ -143,12 +144,13 @@ class World:
         self.notes: list[FetchNote] = []
         self.asked: dict[str, list[AskLeaves | AskChunks]] = {peer: [] for peer in self.peers}
         self.accepted: dict[str, int] = dict.fromkeys(self.peers, 0)
-        """Frames of each peer that passed the door."""
+        """Chunks and leaf lists of each peer that passed the door."""
         self.down: set[str] = set()
         self.boot = 0
         self._n = count(1)
         self._queue: list[tuple[int, int, str, Request | Answer]] = []
         self._tie = count()
+        self._heard: set[tuple[int, int]] = set()
         self.start()
 
     def start(self) -> None:
@@ -214,13 +216,15 @@ class World:
             _, _, peer, message = heapq.heappop(self._queue)
             if isinstance(message, Answer):
                 self.give(peer, message)
-            elif peer not in self.down:
+            elif peer not in self.down and (message.boot, message.n) not in self._heard:
+                # The door of a device lets no question in twice (`ReplayWindows`).
+                self._heard.add((message.boot, message.n))
                 self._serve(peer, message)
 
     def give(self, peer: str, answer: Answer) -> bool:
         """Let an answer come in; answers whether it passed the door."""
         expected = self.fetcher.expects(peer, answer)
-        if expected:
+        if expected and isinstance(answer.content, AnswerChunk | AnswerLeaves):
             self.accepted[peer] += 1
         self.fetcher.on_answer(peer, answer, self.now_ms)
         return expected
