@@ -6,7 +6,7 @@ known as a device knows it, at the price of reading the log once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,6 +50,8 @@ class Replay:
         self.genesis = genesis
         self._ledger = Ledger(genesis, Router(genesis.apps, extra))
         self.tip = header_hash(genesis_header(genesis.id))
+        self.roots: dict[int, bytes] = {}
+        """The log's root by height: which heads there ever were."""
 
     @property
     def height(self) -> int:
@@ -82,6 +84,7 @@ class Replay:
             batch = Batch()
             self._ledger.apply(StoredBlock(block.hash, block.header, block.submissions, counts), batch)
             self.tip = block.hash
+            self.roots[self.height] = self.log_root
             for leaf in batch.leaves:
                 event = decode_leaf(leaf.data).event
                 if event is None or event.app != _ROLLOUT:
@@ -111,10 +114,8 @@ async def read_log(
     status = await client.status()
     target = status.reliable_height
     if target is None:
-        raise ClientError(
-            f"{status.voters_up} voters answer, {status.budget.r + 1} must to say how long the log is"
-            + (f": {trouble}" if (trouble := client.trouble()) else "")
-        )
+        few = f"{status.voters_up} voters answer, {status.budget.r + 1} must to say how long the log is"
+        raise ClientError(client.trouble() or few)
     return await _read_to(client, replay, target, on_progress)
 
 
@@ -132,7 +133,7 @@ async def _read_to(
     return tuple(logged)
 
 
-async def follow_log(client: Client, replay: Replay) -> AsyncIterator[tuple[Logged, ...]]:
+async def follow_log(client: Client, replay: Replay) -> AsyncGenerator[tuple[Logged, ...], None]:
     """Yield the events of each batch of new blocks, an empty one when nothing came for a second; never ends."""
     while True:
         blocks = await client.blocks(replay.height + 1, replay.tip, wait=POLL_S)

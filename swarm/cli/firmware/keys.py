@@ -1,4 +1,4 @@
-"""`swarm firmware keygen` and `sign`: what the holders of release keys do, each at its own place, offline."""
+"""`swarm firmware keygen`, and what every command does with release keys."""
 
 from __future__ import annotations
 
@@ -10,21 +10,15 @@ from typing import Annotated, Final
 import typer
 
 from swarm.agent.keyfile import read_key_file
-from swarm.apps.rollout.manifest import sign_release
-from swarm.cli.files import JsonOption, load_genesis, read_file, words_beside, write_json
+from swarm.cli.files import JsonOption, read_file, words_beside, write_json
 from swarm.cli.firmware.first import KEY_SUFFIX, write_key_pair
-from swarm.cli.firmware.release_file import ReleaseFile, load_release, save_release
-from swarm.cli.firmware.words import describe_manifest
+from swarm.cli.firmware.release_file import ReleaseFile
 from swarm.crypto.keys import SEED_BYTES, KeyPair
 from swarm.crypto.signing import is_canonical_key
 from swarm.primitives.errors import ConfigError
 from swarm.wire.genesis import Genesis, key_id
 
 _HEX_KEY: Final = re.compile(r"[0-9a-f]{64}")
-
-GenesisOption = Annotated[
-    Path | None, typer.Option("--genesis", show_default=False, help="The swarm's genesis file.")
-]
 
 
 def keygen(
@@ -47,33 +41,6 @@ def keygen(
     print(f"key id {key_id(keypair.public).hex()}", file=out)
     if json is not None:
         write_json({"public": keypair.public.hex(), "key_id": key_id(keypair.public).hex()}, json)
-
-
-def sign(
-    path: Annotated[
-        Path, typer.Argument(metavar="FILE.swfw", show_default=False, help="A release, from `pack`.")
-    ],
-    *,
-    key: Annotated[list[Path], typer.Option("--key", show_default=False, help="A release key; repeatable.")],
-    genesis: GenesisOption = None,
-    json: JsonOption = None,
-) -> None:
-    """Check a release and add a signature to its file. Read what is printed: it is what you vouch for."""
-    members = None if genesis is None else load_genesis(genesis)
-    release = load_release(path, None if members is None else members.id)
-    keypairs = load_keys(key)
-    if members is not None:
-        check_release_keys(members, keypairs)
-    for keypair in keypairs:
-        release = release.with_signature(sign_release(keypair, release.id))
-    save_release(release, path, replace=True)
-    out = words_beside(json)
-    print("\n".join(describe_manifest(release.manifest)), file=out)
-    print(signature_line(release, members), file=out)
-    if json is not None:
-        write_json(
-            {"release": release.id.hex(), "signed_by": [name.hex() for name, _ in release.signatures]}, json
-        )
 
 
 def load_keys(paths: list[Path]) -> list[KeyPair]:
