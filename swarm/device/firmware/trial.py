@@ -13,7 +13,7 @@ from swarm.apps.rollout.state import Permit
 from swarm.behaviours.actions import SelfTest, SelfTested
 from swarm.device.firmware.certificate import others_agree
 from swarm.device.firmware.operations import Confirm, Healthy, Inspection, Revert
-from swarm.device.firmware.reports import has_spoken
+from swarm.device.firmware.reports import Due, has_spoken
 from swarm.device.firmware.step import Step
 from swarm.device.firmware.view import View
 
@@ -97,8 +97,19 @@ class Trial:
             return Revert("wiped")
         if permit.accepted:
             return self._confirm(view, check, is_mute=is_mute)
-        said = record is not None and has_spoken(record, self._boot) and record.result == "healthy"
-        return Revert("rejected") if permit.denied or said else None
+        return Revert("rejected") if permit.denied or self._has_said(view) else None
+
+    def next_report(
+        self, view: View, permit: Permit | None, inspection: Inspection, check: SelfCheck
+    ) -> Due | None:
+        """Return `healthy`, once a start: an accepted one is said again too, so that this start sees the log advance."""
+        if permit is None or permit.id != inspection.outcome.permit or not check.is_passed:
+            return None
+        return None if self._has_said(view) else Due("healthy", permit.id)
+
+    def _has_said(self, view: View) -> bool:
+        record = view.record
+        return record is not None and has_spoken(record, self._boot) and record.result == "healthy"
 
     def _confirm(self, view: View, check: SelfCheck, *, is_mute: bool) -> Confirm | None:
         if self._accepted_height is None:

@@ -236,8 +236,7 @@ class Updater:
     def _next_report(self, view: View, duties: Duties, inspection: Inspection) -> Due | None:
         permit = duties.permit
         if inspection.outcome.outcome is Outcome.TRIAL:
-            waits = permit is not None and permit.id == inspection.outcome.permit and not permit.accepted
-            return Due("healthy", permit.id) if waits and permit and self.check.is_passed else None
+            return self._trial.next_report(view, permit, inspection, self.check)
         if permit is not None:
             declined = self.permits.why_declined(permit)
             due = due_of_permit(permit, inspection, declined=declined)
