@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from swarm.apps.rollout.entries import Report, Result
 from swarm.apps.rollout.state import Device as Record
@@ -11,6 +11,10 @@ from swarm.device.device import Device
 from swarm.device.turn import Turn, TurnInput
 from swarm.lab.attackers.insider import Insider, Speaker
 from swarm.primitives.ids import ZERO_DIGEST
+
+
+CONTRADICT_MS: Final = 2_000
+"""How often a blocking canary says the opposite."""
 
 
 class LyingCanary:
@@ -106,18 +110,21 @@ class BlockingCanary(LyingCanary):
         """Count the contradictions."""
         super().__init__(insider)
         self._turns = 0
+        self._next_ms = 0
 
     def act(self, device: Device, now_ms: int) -> tuple[tuple[TurnInput, ...], int | None]:
         """Go on contradicting itself after the permit is gone."""
         inputs, wake_at_ms = super().act(device, now_ms)
         rollout = device.ledger.router.rollout
         record = None if rollout is None else rollout.state.devices.get(self._insider.id)
-        if record is not None and record.reported and record.permit is None and self._turns:
+        is_due = now_ms >= self._next_ms
+        if is_due and record is not None and record.reported and record.permit is None and self._turns:
+            self._next_ms = now_ms + CONTRADICT_MS
             other = self._claimed if self._turns % 2 else self._insider.digest
             result: Result = "started" if self._turns % 2 else "fell_back"
             if self.report(result, device, now_ms, record=record, digest=other, again=self._turns):
                 self._turns += 1
-            self._speaker.wake(now_ms + 2_000)
+            self._speaker.wake(self._next_ms)
             more, wake_at_ms = self._speaker.take()
             inputs = (*inputs, *more)
         return inputs, wake_at_ms

@@ -35,8 +35,8 @@ from swarm.lab.scenario.firmware import (
 from swarm.lab.scenario.schema import Scenario, StolenKeys
 from swarm.primitives.errors import check
 
-_COMMON_SHARE: Final = 3
-"""One byte in so many is the same in every image of a class, so that devices copy as well as fetch."""
+_OWN_SHARE: Final = 3
+"""One byte in so many is an image's own, the others are those of every image of its size: devices copy as well as fetch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ class Releases:
             counter=counter,
             behaves=behaves,
             seed=self.scenario.seed,
-            common=size // _COMMON_SHARE,
+            common=size - size // _OWN_SHARE,
         )
 
     def _make(self, model: ReleaseModel, swarm: bytes, place: int) -> MadeRelease:
