@@ -21,6 +21,7 @@ from swarm.cli.light import (
     run_client,
     write_proof,
 )
+from swarm.cli.verify import count_words
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.quorum import Budget
 
@@ -104,7 +105,7 @@ def describe_decided(decided: DecidedOutcome, budget: Budget, proof: Path | None
     if decided.ballot_counted is False:
         lines.append("your own ballot came after the closing and does not count")
     if outcome.margin is not None:
-        lines.append(f"margin of this outcome: {outcome.margin} lying ballots")
+        lines.append(f"margin of this outcome: {count_words(outcome.margin, 'lying ballot')}")
     lines.append(f"the log itself: {budget.in_words()}")
     lines.append(f"entry {decided.position} of the log, proved at height {decided.height}")
     if proof is not None:

@@ -52,11 +52,11 @@ def describe_proof(leaf: VerifiedLeaf, content: Entry | Outcome, genesis: Genesi
         lines += [f"    {who}: {_ballot(ballot, content)}" for who, ballot in content.ballots]
     lines += [
         f"  It is entry {leaf.position} of the log (first is 0), of {leaf.log_size} at height {leaf.height}.",
-        f"Signed by {_count(len(leaf.signers), 'voter')}: {', '.join(leaf.signers)}.",
+        f"Signed by {count_words(len(leaf.signers), 'voter')}: {', '.join(leaf.signers)}.",
     ]
     if needed == 1:
         lines.append(
-            f"To forge it, one would have to corrupt 1 of the {_count(n, 'voter')} (r + 1 = 1): r is 0 here."
+            f"To forge it, one would have to corrupt 1 of the {count_words(n, 'voter')} (r + 1 = 1): r is 0 here."
         )
     else:
         lines.append(
@@ -121,5 +121,6 @@ def _ballot(ballot: int | None, outcome: Outcome) -> str:
     return "abstained" if ballot is None else ballot_in_words(ballot, outcome.options, outcome.scale)
 
 
-def _count(number: int, word: str) -> str:
+def count_words(number: int, word: str) -> str:
+    """Return `1 voter` or `3 voters`."""
     return f"{number} {word}{'' if number == 1 else 's'}"

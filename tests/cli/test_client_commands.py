@@ -38,7 +38,7 @@ def test_decide_prints_the_outcome_and_writes_a_proof_that_verifies(up: RunningS
     assert lines[0].startswith("decision ")
     assert lines[1].startswith("temperature = ")
     assert lines[2].startswith("  dev-")
-    assert "margin of this outcome: 1 lying ballots" in lines
+    assert "margin of this outcome: 1 lying ballot" in lines
     assert any(line.startswith("the log itself: n=4 u=1 r=1 q=3") for line in lines)
 
     checked = swarm("verify", proof, "--genesis", up.genesis)
