@@ -19,8 +19,11 @@ from swarm.apps.rollout.events import (
     Consented,
     Deadline,
     Frozen,
+    KeysChanged,
     Opened,
     Permitted,
+    Planned,
+    Proposed,
     Ran,
     Resumed,
     RolledBack,
@@ -28,6 +31,7 @@ from swarm.apps.rollout.events import (
     RolloutEvent,
 )
 from swarm.lab.checkers.verdict import Checker
+from swarm.primitives.ids import ZERO_DIGEST
 
 Phase = Literal["idle", "armed", "trial", "bricked"]
 
@@ -82,10 +86,21 @@ class Seen:
     halts: frozenset[tuple[bytes, str]] = frozenset()
     consented: frozenset[tuple[bytes, str]] = frozenset()
     """(plan, device) that may reboot alone where nobody may fail."""
+    releases: frozenset[tuple[bytes, bytes]] = frozenset()
+    """(release, class)."""
+    plans: frozenset[tuple[bytes, bytes]] = frozenset()
+    """(plan, class)."""
+    still: frozenset[tuple[bytes, str]] = frozenset()
+    """(class, why): nothing of it moves forward."""
 
     def charge_of(self, device: str) -> Charge | None:
         """Return the open permit of `device`, if any."""
         return next((charge for charge in self.charges if charge.device == device), None)
+
+    def is_barred(self, plan: bytes) -> bool:
+        """Answer whether nothing may lead to the new image of `plan` now."""
+        frozen = {class_id for class_id, _ in self.still}
+        return plan in self.barred or any((plan, class_id) in self.plans for class_id in frozen)
 
     def at_risk(self, setting: Setting) -> frozenset[str]:
         """Return the voters at risk."""
@@ -141,7 +156,7 @@ def _take(seen: Seen, setting: Setting, position: int, event: RolloutEvent, comp
             if charge is None or charge.permit != permit:
                 complaints.append(f"{device} was accepted without its permit {permit}")
                 return seen
-            if charge.forward and charge.plan in seen.barred:
+            if charge.forward and seen.is_barred(charge.plan):
                 complaints.append(f"(4) {device} was accepted after a freeze")
             return replace(seen, charges=seen.charges - {charge} | {charge._replace(accepted=True)})
         case Ran():
@@ -157,10 +172,25 @@ def _take(seen: Seen, setting: Setting, position: int, event: RolloutEvent, comp
             if setting.brakes_hold and by == "late":
                 if not any(late[0] == plan and late[2] == generation for late in seen.lates):
                     complaints.append("(5) a freeze by lateness without an honest voter")
+            if plan == ZERO_DIGEST:
+                return replace(seen, still=seen.still | {(class_id, by)})
             return replace(seen, barred=seen.barred | {plan}, gos=_without(seen.gos, plan))
+        case Proposed(release, class_id):
+            return replace(seen, releases=seen.releases | {(release, class_id)})
+        case Planned(plan, release):
+            known = {(plan, class_id) for id, class_id in seen.releases if id == release}
+            return replace(seen, plans=seen.plans | known)
+        case KeysChanged():
+            return replace(
+                seen, still=frozenset(entry for entry in seen.still if entry[1] != "contradiction")
+            )
         case Consented(plan, device):
             return replace(seen, consented=seen.consented | {(plan, device)})
-        case Resumed(plan) | Abandoned(plan) | RolledBack(plan) | Completed(plan):
+        case Resumed(plan):
+            thawed = {class_id for id, class_id in seen.plans if id == plan}
+            seen = replace(seen, still=frozenset(entry for entry in seen.still if entry[0] not in thawed))
+            return _forget(seen, plan)
+        case Abandoned(plan) | RolledBack(plan) | Completed(plan):
             return _forget(seen, plan)
         case RollingBack(plan, stage):
             seen = _forget(seen, plan)
@@ -188,7 +218,7 @@ def _forget(seen: Seen, plan: bytes) -> Seen:
 
 
 def _opened(seen: Seen, setting: Setting, event: Opened, complaints: list[str]) -> Seen:
-    if event.plan in seen.barred:
+    if seen.is_barred(event.plan):
         complaints.append(f"(4) stage {event.stage} opened after a freeze")
     honest = [go for go in seen.gos if go[:3] == (event.plan, event.stage, event.generation)]
     if event.kind != "consent" and len(honest) < setting.u + 1:
@@ -201,7 +231,7 @@ def _opened(seen: Seen, setting: Setting, event: Opened, complaints: list[str]) 
 
 def _permitted(seen: Seen, setting: Setting, position: int, event: Permitted, complaints: list[str]) -> Seen:
     forward = (event.plan, event.stage) not in seen.back
-    if forward and event.plan in seen.barred:
+    if forward and seen.is_barred(event.plan):
         complaints.append(f"(4) {event.device} got a permit after a freeze")
     if seen.charge_of(event.device) is not None:
         complaints.append(f"(3) {event.device} got a second permit while one is open")

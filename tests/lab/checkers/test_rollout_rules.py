@@ -8,13 +8,18 @@ from swarm.apps.rollout.events import (
     Closed,
     Deadline,
     Frozen,
+    KeysChanged,
     Opened,
     Permitted,
+    Planned,
+    Proposed,
     Resumed,
     RollingBack,
     RolloutEvent,
 )
+from swarm.apps.rollout.keys import KeySet
 from swarm.lab.checkers.rollout import RolloutRules, Setting, Truth
+from swarm.primitives.ids import ZERO_DIGEST
 from tests.support.rollouts import RolloutLog
 
 PLAN, CLASS, NEW = b"p" * 32, b"c" * 32, b"n" * 32
@@ -94,6 +99,23 @@ def test_4_after_a_freeze() -> None:
         assert checker.verdict() == "held"
         tell(checker, "a", event)
         assert "(4)" in checker.verdict(), event
+
+
+def test_4_a_frozen_class_bars_every_plan_of_it() -> None:
+    checker = rules()
+    tell(checker, "a", Proposed(b"r" * 32, CLASS, 2, "2"), Planned(PLAN, b"r" * 32))
+    tell(checker, "a", Frozen(ZERO_DIGEST, CLASS, 0, "contradiction"))
+    other = b"q" * 32
+    tell(checker, "b", Permitted(other, 0, 0, "a", 0, NEW, ()))
+    assert "(4)" not in checker.verdict(), "of another class"
+    tell(checker, "b", Opened(PLAN, 0, 0, "consent", ("b",)))
+    assert "(4) stage 0" in checker.verdict()
+    checker = rules()
+    tell(checker, "a", Proposed(b"r" * 32, CLASS, 2, "2"), Planned(PLAN, b"r" * 32))
+    tell(checker, "a", Frozen(ZERO_DIGEST, CLASS, 0, "contradiction"))
+    tell(checker, "b", KeysChanged(KeySet(1, 1, (b"k" * 32,)), emergency=False, voided=()))
+    tell(checker, "b", Opened(PLAN, 0, 0, "consent", ("b",)))
+    assert checker.verdict() == "held", "other keys settle a contradiction"
 
 
 def test_4_a_resume_and_a_rollback_tell_forward_from_back() -> None:
