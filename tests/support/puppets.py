@@ -55,6 +55,7 @@ class Puppet:
     spare: bytes = ZERO_DIGEST
     boot: int = 1
     step: int = 0
+    armed_at: int = -4
     bad: bool = False
     said: set[object] = field(default_factory=set)
 
@@ -100,8 +101,12 @@ class Puppet:
         if permit is not None:
             self.try_image(permit)
         elif duties.task is not None and duties.task.refusal is None:
-            arm: Arm = duties.task.arm
-            self.once(("arm", arm, self.step), arm)
+            # Another one may have been faster, so it asks again after some blocks.
+            height = self.agent.device.ledger.height
+            if height > self.armed_at + 3:
+                self.armed_at = height
+                arm: Arm = duties.task.arm
+                self.once(("arm", arm, height), arm)
 
     def vote(self, duties: Duties) -> None:
         for go in duties.gos:
@@ -138,16 +143,26 @@ class Puppet:
         new = self.rollout.state.releases[plan.release].manifest
         if ("tried", permit.id) not in self.said:
             self.said.add(("tried", permit.id))
+            if permit.forward:
+                self.spare = permit.target
             if self.bad and permit.forward:
                 self.report("reverted", permit.id, reason="self-test")
                 return
-            self.boot += 1
-            self.digest, self.spare = permit.target, self.digest
-            self.number = new.number if permit.forward else 1
+            self.swap(new.number if permit.forward else 1)
             self.report("healthy", permit.id, confirmed=False)
         elif permit.accepted and ("kept", permit.id) not in self.said:
             self.said.add(("kept", permit.id))
             self.report("confirmed", permit.id)
+        elif permit.denied and ("kept", permit.id) not in self.said:
+            self.said.add(("kept", permit.id))
+            self.swap(1 if permit.forward else new.number)
+            self.report("reverted", permit.id, reason="rejected")
+
+    def swap(self, number: int) -> None:
+        """Start the image in the other slot."""
+        self.boot += 1
+        self.number = number
+        self.digest, self.spare = self.spare, self.digest
 
 
 def build(path: Path) -> Puppet:

@@ -70,6 +70,6 @@ class _Late:
         self._next_at = time.monotonic() + EVERY_S
 
     def show(self, done: int, total: int) -> None:
-        if time.monotonic() >= self._next_at:
+        if done < total and time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + EVERY_S
             tell(f"{self._what}: {done} of {total} {self._unit}")
