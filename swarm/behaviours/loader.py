@@ -105,12 +105,17 @@ def import_named(target: str, where: str) -> tuple[ModuleType, object | None]:
     module_name, _, name = target.partition(":")
     try:
         module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = f"there is no module {error.name!r}"
+        raise ConfigError(
+            f"cannot import {module_name}: {missing}", where=where, hint="is it installed, or on PYTHONPATH?"
+        ) from error
     except Exception as error:
         # Whatever the user's module does while it is imported is the user's mistake, not ours.
         raise ConfigError(
             f"cannot import {module_name}: {type(error).__name__}: {error}",
             where=where,
-            hint="is it installed, or on PYTHONPATH?",
+            hint="mend that module",
         ) from error
     return module, getattr(module, name, None)
 

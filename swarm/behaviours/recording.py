@@ -75,8 +75,12 @@ def _read_column(path: Path, column: str | None) -> list[str]:
                 if len(rows) >= RECORDING_ROWS_MAX:
                     raise ConfigError(f"{path} has more than {RECORDING_ROWS_MAX} rows", where="path")
                 rows.append(line[index].strip() if index < len(line) else "")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"cannot read {path}: {error}", where="path") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", where="path") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"cannot read {path}: it is no UTF-8 text", where="path") from None
+    except csv.Error as error:
+        raise ConfigError(f"cannot read {path} as CSV: {error}", where="path") from None
     if not rows:
         raise ConfigError(f"{path} has a header but no rows", where="path")
     return rows

@@ -32,7 +32,7 @@ class Thermostat:
         self._choice = reader.text("choice", None)
         reader.finish()
         if self._noise < 0:
-            raise ConfigError(f"is a standard deviation, got {self._noise}", where="noise")
+            raise ConfigError(f"a standard deviation is not negative, got {self._noise:g}", where="noise")
         self._seed = context.seed.to_bytes((context.seed.bit_length() + 8) // 8, "big", signed=True)
         self.last_outcome: Outcome | None = None
 

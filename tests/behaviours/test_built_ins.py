@@ -123,12 +123,12 @@ def test_a_recording_of_options(recording: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "where", "words"),
     [
-        (None, {}, "path", "cannot read"),
+        (None, {}, "path", "x.csv: No such file or directory"),
         ("", {}, "path", "is empty"),
         ("a,b\n", {}, "path", "no rows"),
         ("a,b\n1,2\n", {"column": "c"}, "column", "no column 'c'"),
         ("a,b\n1,2\n", {"start": 1.5}, "start", "whole number"),
-        ("a\n\xff\n", {}, "path", "cannot read"),
+        ("a\n\xff\n", {}, "path", "x.csv: it is no UTF-8 text"),
     ],
 )
 def test_a_bad_recording_is_named(
