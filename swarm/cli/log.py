@@ -23,7 +23,7 @@ from swarm.cli.light import (
     run_client,
     write_proof,
 )
-from swarm.cli.logs import tell
+from swarm.cli.logs import printable, tell
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.limits import CLIENT_ENTRIES_MAX, NUMBER_MAX
 
@@ -57,7 +57,7 @@ def log(
 
     def show(position: int, content: Entry | Outcome) -> None:
         if json is None:
-            print(f"{position:>8}  {content.in_words()}", file=out, flush=follow)
+            print(f"{position:>8}  {printable(content.in_words())}", file=out, flush=follow)
         else:
             shown.append({"position": position, **report_content(content)})
 

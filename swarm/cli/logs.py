@@ -132,6 +132,7 @@ def tell(line: str, level: LogLevel = LogLevel.INFO, *, on_stdout: bool = False)
 
     With `--log-json` it is an object on stderr in any case. Before `configure_logging` it is printed.
     """
+    line = printable(line)
     if _handler() is None:
         print(line, file=sys.stdout if on_stdout else sys.stderr, flush=True)
         return
@@ -148,7 +149,12 @@ def tell_error(line: str, bug: BaseException | None = None) -> None:
     with contextlib.suppress(OSError, ValueError):
         if bug is not None:
             traceback.print_exception(bug)
-        print(f"swarm: error: {line}", file=sys.stderr, flush=True)
+        print(f"swarm: error: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """Return `text` with every control character as its escape: what comes from files and peers moves no cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def words_on_stderr() -> TextIO:

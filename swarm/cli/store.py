@@ -9,6 +9,7 @@ import typer
 
 from swarm.cli.boundary import EXIT_DONE, EXIT_FAILED
 from swarm.cli.files import JsonOption, words_beside, write_json
+from swarm.cli.logs import printable
 from swarm.storage.check import StoreReport, check_store, repair_store
 
 FileArgument = Annotated[
@@ -48,11 +49,10 @@ def describe_report(report: StoreReport) -> list[str]:
     """Return the lines that say what a check saw."""
     device = f" of {report.device}" if report.device else ""
     held = report.statements
-    lines = [
-        f"{report.path}: store{device}: height {report.height}, {report.log_size} log entries, {held} own statements"
-    ]
+    seen = f"height {report.height}, {report.log_size} log entries, {held} own statements"
+    lines = [f"{report.path}: {f'store{device}: {seen}' if device else 'this store cannot be read'}"]
     lines += [
-        f"  {finding.part}: {finding.text}{' (can be repaired)' if finding.is_repairable else ''}"
+        f"  {finding.part}: {printable(finding.text)}{' (can be repaired)' if finding.is_repairable else ''}"
         for finding in report.findings
     ]
     if report.ok:

@@ -19,7 +19,7 @@ from typing import Final
 
 from swarm.crypto.digest import sha256
 from swarm.crypto.merkle import Frontier, leaf_hash
-from swarm.primitives.errors import DecodeError, StoreError, StoreGoneError
+from swarm.primitives.errors import DecodeError, StoreError, StoreGoneError, StoreHeldError
 from swarm.storage.chain import Chain, Mark, check_beginning, check_mark
 from swarm.storage.inspection import (
     Identity,
@@ -85,7 +85,7 @@ def check_store(path: str | Path) -> StoreReport:
     """
     store = Path(path)
     check_presence(store)
-    lock = StoreLock(store)
+    lock = _lock(store)
     try:
         return _Checker(store).report()
     finally:
@@ -101,7 +101,7 @@ def repair_store(path: str | Path) -> RepairReport:
     """
     store = Path(path)
     check_presence(store)
-    lock = StoreLock(store)
+    lock = _lock(store)
     try:
         before = _Checker(store).report()
         if before.is_gone:
@@ -129,6 +129,14 @@ def repair_store(path: str | Path) -> RepairReport:
     finally:
         lock.close()
     return RepairReport(done, after, kept)
+
+
+def _lock(store: Path) -> StoreLock:
+    """Take the store for oneself, since what an agent writes meanwhile would look like damage."""
+    try:
+        return StoreLock(store)
+    except StoreHeldError as error:
+        raise StoreHeldError(error.message, hint="stop it, do this again, and start it anew") from None
 
 
 _GONE_PARTS: Final = ("chain", "mark")

@@ -99,3 +99,8 @@ def test_exit_is_taken_as_it_is() -> None:
 def test_a_message_of_several_lines_is_printed_on_one(capsys: pytest.CaptureFixture[str]) -> None:
     print_error("not YAML:\n  expected ','\n\tgot '}'")
     assert capsys.readouterr().err == "swarm: error: not YAML: expected ',' got '}'\n"
+
+
+def test_what_a_file_held_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("is damaged: table \x07\x1b[31m\u202e\udcff grün")
+    assert capsys.readouterr().err == "swarm: error: is damaged: table \\x07\\x1b[31m\\u202e\\udcff grün\n"

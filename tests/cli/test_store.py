@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,23 @@ def test_no_store_and_a_held_store_are_bad_input(command: str, store: Path) -> N
     done = swarm("store", command, store)
     lock.close()
     assert (done.code, done.out) == (2, "")
-    assert "holds" in done.error_line
+    assert f"(pid {os.getpid()}) holds {store}" in done.error_line
+    assert done.error_line.endswith("(stop it, do this again, and start it anew)")
+
+
+def test_what_sqlite_says_of_a_spoilt_file_moves_no_cursor(store: Path) -> None:
+    report = StoreReport(
+        path=store,
+        device="",
+        statements=0,
+        height=0,
+        log_size=0,
+        findings=(Finding("file", "malformed schema (x\x07\x1b[31m)"),),
+        is_gone=False,
+    )
+    first, second, *_ = describe_report(report)
+    assert first == f"{store}: this store cannot be read"
+    assert second == "  file: malformed schema (x\\x07\\x1b[31m)"
 
 
 def test_damage_that_nothing_repairs_points_at_the_disk() -> None:
@@ -108,7 +125,7 @@ def test_damage_that_nothing_repairs_points_at_the_disk() -> None:
         is_gone=False,
     )
     assert describe_report(report) == [
-        "dev-0.sqlite: store: height 0, 0 log entries, 0 own statements",
+        "dev-0.sqlite: this store cannot be read",
         "  file: page 7 is damaged",
         "  index: row 1 missing (can be repaired)",
         "  Not all of it can be repaired: check the disk; never bring back an older copy of the store.",
