@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from swarm.agent.machine import Machine
 from swarm.agent.presence import PresenceBoard, PresenceState
 from swarm.agent.threads import BehaviourThread, DiskPace, WorkerThread
 from swarm.behaviours.actions import BallotReady, SelfTested
@@ -20,7 +21,7 @@ from swarm.behaviours.loader import Behaviours
 from swarm.behaviours.runner import BehaviourFault
 from swarm.device import events
 from swarm.device.device import Device
-from swarm.device.turn import DeviceEvent, FrameIn, Submit, Turn, TurnInput
+from swarm.device.turn import DeviceEvent, FrameIn, InstallDone, Submit, Turn, TurnInput
 from swarm.primitives.errors import InvariantError
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import COMMANDS_WAITING_MAX, TURN_INPUTS_MAX
@@ -40,6 +41,9 @@ _BEAT_EVERY_MS: Final = 1_000
 
 _BEAT_AFTER_BIRTH_MS: Final = 100
 """How long a birth waits for others to be answered together with it."""
+
+_CHUNK_PEERS_MAX: Final = 8
+"""Members beside the voters to which an observer listens because it asked them for chunks, the newest."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -61,15 +65,22 @@ class Agent:
         make_transport: MakeTransport,
         behaviours: Behaviours | None = None,
         pace: DiskPace | None = None,
+        machine: Machine | None = None,
         on_event: Callable[[DeviceEvent], None] = lambda _event: None,
         on_link: Callable[[ConnectionState], None] = lambda _state: None,
     ) -> None:
-        """Take over `device` and its `store`, which `run` closes at its end. `pace` is told the disk's times."""
+        """Take over `device` and its `store`, which `run` closes at its end. `pace` is told the disk's times.
+
+        `machine` carries out what the device orders of its media and its process; none by default.
+        """
         self.device = device
         self.genesis = genesis
         self.me = me
         self.presence = PresenceBoard(genesis)
         self.pace = DiskPace() if pace is None else pace
+        self._machine = Machine() if machine is None else machine
+        self._failure: BaseException | None = None
+        self._chunk_peers: dict[DeviceId, None] = {}
         self._store = store
         self._on_event = on_event
         self._on_link = on_link
@@ -100,7 +111,7 @@ class Agent:
         """Run until `stop`, cancellation or a failure; then finish the turn, say goodbye, close the store.
 
         Raises `StoreError` when the disk failed and `InvariantError` for a bug: the device has stopped by then,
-        and nothing that was not durable has left it.
+        and nothing that was not durable has left it. `exit_code` says what the process shall end with.
         """
         carrying = asyncio.create_task(self.transport.run())
         turns = asyncio.create_task(self._take_turns())
@@ -117,8 +128,16 @@ class Agent:
             finally:
                 self._behaviours.stop()
                 self._disk.stop()
+                self._machine.stop()
                 self._store.close()
         turns.result()
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the code with which the launcher is asked for the next start."""
+        return self._machine.exit_code
 
     def stop(self) -> None:
         """Ask `run` to end in order; returns at once, harmless at any time."""
@@ -176,19 +195,42 @@ class Agent:
     def _deliver(self, turn: Turn, now_ms: int) -> None:
         """Let out what the turn returned, all of it durable."""
         for frame in turn.frames:
+            if frame.scope is Scope.TO and frame.to is not None:
+                self._hear(frame.to)
             self.transport.publish(Outgoing(frame.scope, frame.to, frame.payload, frame.bulk))
         if turn.behaviour_actions:
             self._behaviours.put(turn.behaviour_actions, now_ms)
         for event in turn.events:
             self._on_event(event)
+        if self._machine.carry_out(turn.firmware_actions, self._take_done, self._fail):
+            self.stop()
+        if not self._machine.beat(now_ms):
+            _LOG.warning("the launcher is gone; an agent without one must not go on")
+            self.stop()
+        self._wake_at([turn.wake_at_ms, self._machine.wake_at_ms])
+
+    def _wake_at(self, times_ms: Sequence[int | None]) -> None:
+        """Arm the one timer for the earliest of these times."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if turn.wake_at_ms is not None:
+        at_ms = min((time for time in times_ms if time is not None), default=None)
+        if at_ms is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(
-                loop.time() + max(0, turn.wake_at_ms - self._now_ms()) / 1000, self._wake
-            )
+            self._timer = loop.call_at(loop.time() + max(0, at_ms - self._now_ms()) / 1000, self._wake)
+
+    def _hear(self, peer: DeviceId) -> None:
+        """Listen to a member that is asked for chunks: an observer hears only the voters by itself."""
+        if self.genesis.voter_index(self.me) is not None or self.genesis.voter_index(peer) is not None:
+            return
+        known = peer in self._chunk_peers
+        self._chunk_peers.pop(peer, None)
+        self._chunk_peers[peer] = None
+        if known:
+            return
+        while len(self._chunk_peers) > _CHUNK_PEERS_MAX:
+            del self._chunk_peers[next(iter(self._chunk_peers))]
+        self.transport.listen_to((*self.genesis.voter_ids, *self._chunk_peers))
 
     def _now_ms(self) -> int:
         # The loop's clock is the monotonic one; rounded down, so that a timer is late and never early.
@@ -202,6 +244,14 @@ class Agent:
     def _take_answers(self, answers: Sequence[BallotReady | SelfTested]) -> None:
         self._own.extend(answers)
         self._wake()
+
+    def _take_done(self, done: InstallDone) -> None:
+        self._own.append(done)
+        self._wake()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        self.stop()
 
     def _beat(self) -> None:
         self._beat_due = True

@@ -9,16 +9,23 @@ from typing import cast
 
 from swarm.agent.agent import Agent
 from swarm.agent.config import AgentConfig, read_text_file
+from swarm.agent.firmware_config import FirmwareSettings
 from swarm.agent.keyfile import read_key_file
+from swarm.agent.machine import Machine
 from swarm.agent.presence import sign_presence
 from swarm.agent.threads import DiskPace
+from swarm.apps.rollout.app import Rollout
 from swarm.apps.router import BUILT_IN, Factory, Router
 from swarm.behaviours.behaviour import BehaviourContext
 from swarm.behaviours.loader import import_named, load_behaviours
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import verify
 from swarm.device.device import Device, DeviceConfig
+from swarm.device.firmware.installer import Installer
 from swarm.device.turn import DeviceEvent
+from swarm.install.directory import DirectoryBackend
+from swarm.install.filesystem import RealFileSystem
+from swarm.install.lifeline import Lifeline
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.settings import nearest_hint
@@ -58,19 +65,22 @@ def build_agent(
     version: str = "",
     behaviour_seed: int | None = None,
     wrap_transport: WrapTransport | None = None,
+    lifeline: Lifeline | None = None,
     on_event: Callable[[DeviceEvent], None] = lambda _event: None,
     on_link: Callable[[ConnectionState], None] = lambda _state: None,
 ) -> Agent:
     """Return the agent of `config`, ready to run; its store is open and locked from here on.
 
     `source` is the file's name for messages; `random` gives numbers in [0, 1) for the pauses between attempts to
-    connect. Behaviours draw their noise from `behaviour_seed`, or from the device's key. Raises `ConfigError` for
+    connect. Behaviours draw their noise from `behaviour_seed`, or from the device's key. `lifeline` is the launcher's,
+    where one started this process: without it the agent votes on firmware and is not updated itself. Raises `ConfigError` for
     files that do not fit each other, and `StoreError` for a store that is missing, held, foreign or broken.
     """
     genesis = parse_genesis(read_text_file(config.genesis), str(config.genesis))
     keypair = KeyPair(read_key_file(config.key))
     member = _device_member(config, genesis, keypair, source)
     broker = config.broker.broker_url(source)
+    machine = _machine_of(config.firmware, genesis, lifeline, source)
     router = Router(genesis.apps, _extra_apps(config.apps, genesis, source))
     now_ms = time.monotonic_ns() // 1_000_000
     seed = int.from_bytes(keypair.public[:8], "big") if behaviour_seed is None else behaviour_seed
@@ -97,6 +107,7 @@ def build_agent(
             router,
             verify,
             now_ms,
+            firmware=None if config.firmware is None else config.firmware.firmware,
         )
         presence = sign_presence(genesis.id, config.device, keypair, device.boot)
 
@@ -114,12 +125,42 @@ def build_agent(
             make_transport=make_transport,
             behaviours=behaviours,
             pace=pace,
+            machine=machine,
             on_event=on_event,
             on_link=on_link,
         )
     except BaseException:
         store.close()
         raise
+
+
+def _machine_of(
+    firmware: FirmwareSettings | None, genesis: Genesis, lifeline: Lifeline | None, source: str
+) -> Machine:
+    """Return what the agent runs on: the slots and the launcher that the file and the environment name."""
+    if firmware is None:
+        return Machine(None, lifeline)
+    where = f"{source}: firmware"
+    if genesis.release is None or not any(app.partition("@")[0] == Rollout.name for app in genesis.apps):
+        raise ConfigError(
+            "genesis has no release keys, so this swarm takes no firmware",
+            where=where,
+            hint="remove the section, or make a swarm with `swarm init --firmware K/N`",
+        )
+    if lifeline is None:
+        return Machine(None, None)
+    if firmware.root is not None and firmware.root.resolve() != Path(lifeline.root).resolve():
+        raise ConfigError(
+            f"{firmware.root} is not where the launcher's slots are: {lifeline.root}", where=f"{where}.root"
+        )
+    backend = DirectoryBackend(
+        RealFileSystem(),
+        lifeline.root,
+        booted=lifeline.slot,
+        vendor=firmware.vendor,
+        device_class=firmware.device_class,
+    )
+    return Machine(Installer(backend), lifeline)
 
 
 def _connect(

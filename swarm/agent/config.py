@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from swarm.agent.firmware_config import FirmwareSettings, read_firmware
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import checked_name
 from swarm.primitives.limits import BEHAVIOURS_MAX
@@ -144,6 +145,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     behaviours: tuple[Mapping[str, Scalar], ...] = ()
     apps: Mapping[str, str] = {}
     timing: Timing = Timing()
+    firmware: FirmwareSettings | None = None
 
 
 class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +175,7 @@ class _AgentKeys(msgspec.Struct, frozen=True, kw_only=True):
     behaviours: tuple[BehaviourBlock, ...] = ()
     apps: Mapping[str, ModuleAndClass] = {}
     timing: Timing = Timing()
+    firmware: Node | None = None
     metrics: Node | None = None
 
 
@@ -230,6 +233,7 @@ def parse_agent_config(text: str, path: Path | str) -> AgentConfig:
         behaviours=keys.behaviours,
         apps=keys.apps,
         timing=keys.timing,
+        firmware=None if keys.firmware is None else read_firmware(keys.firmware, folder),
     )
 
 

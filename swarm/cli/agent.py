@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 from importlib import import_module
@@ -17,6 +18,7 @@ from swarm.agent.config import load_agent_config
 from swarm.agent.lines import Announcer, event_json, link_json
 from swarm.cli.logs import LogLevel, tell
 from swarm.device.turn import DeviceEvent
+from swarm.install.lifeline import Lifeline
 from swarm.transport.transport import ConnectionState
 
 
@@ -42,12 +44,15 @@ def agent(
         source=str(config),
         random=random.random,
         version=str(import_module("swarm").__version__),
+        lifeline=Lifeline.from_environment(os.environ),
         on_event=voice.on_event,
         on_link=voice.on_link,
     )
     voice.announcer = Announcer(built.genesis, built.me, say=voice.say, complain=voice.complain)
     voice.announcer.introduce()
     asyncio.run(_run(built))
+    if built.exit_code:
+        raise typer.Exit(built.exit_code)
 
 
 class _Voice:

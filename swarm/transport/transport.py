@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -67,6 +67,10 @@ class Transport(Protocol):
 
         True means nothing but "queued": no answer of a broker is ever taken for a delivery.
         """
+        ...
+
+    def listen_to(self, members: Iterable[DeviceId]) -> None:
+        """Replace the members to listen to, as soon as there is a connection."""
         ...
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +102,9 @@ class HubTransport:
     def publish(self, outgoing: Outgoing) -> bool:
         self._hub.carry(self._me, outgoing)
         return True
+
+    def listen_to(self, members: Iterable[DeviceId]) -> None:
+        self.heard = tuple(members)
 
     async def close(self) -> None:
         self._hub.inboxes.pop(self._me, None)

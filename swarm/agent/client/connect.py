@@ -32,6 +32,7 @@ from swarm.agent.client.turn import (
     ClientInput,
     ClientTurn,
     Forget,
+    Offer,
     Result,
     VerifiedBlocks,
     Want,
@@ -50,7 +51,9 @@ from swarm.apps.decisions.commands import Group, open_command
 from swarm.apps.decisions.rules import Outcome, check_question
 from swarm.apps.verify import DECISIONS_APP, Entry
 from swarm.crypto.signing import verify
+from swarm.device.delivery.server import ServeCounts
 from swarm.device.turn import FrameIn
+from swarm.install.port import InstallPlan
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import DeviceId, checked_name
 from swarm.primitives.limits import COMMAND_BYTES_MAX, DECISION_SCALE_MAX, NUMBER_MAX, TURN_INPUTS_MAX
@@ -250,6 +253,16 @@ class Client:
         make = partial(WantBlocks, height=height, parent=parent, wait_ms=int(wait * 1000))
         return cast("VerifiedBlocks", await self._call(make, wait + TIMEOUT_S)).blocks
 
+    def serve(self, plan: InstallPlan, image: bytes, *, bytes_per_s: int | None = None) -> None:
+        """Serve `image` as the release of `plan` to voters who ask for it, until the client stops; returns at once."""
+        self._inputs.append(Offer(plan, image, bytes_per_s))
+        self._wake()
+
+    @property
+    def served(self) -> ServeCounts:
+        """What was served since `serve`."""
+        return self._core.served
+
     async def status(self, *, timeout: float = 2.0) -> SwarmStatus:  # noqa: ASYNC109  -- as submit
         """Return every voter's own claim about itself; whoever does not answer within `timeout` has none."""
         wait_ms = int(timeout * 1000)
@@ -382,7 +395,7 @@ class Client:
 
     def _deliver(self, turn: ClientTurn) -> None:
         for frame in turn.frames:
-            self._transport.publish(Outgoing(frame.scope, frame.to, frame.payload))
+            self._transport.publish(Outgoing(frame.scope, frame.to, frame.payload, frame.bulk))
         for ticket, step in turn.progress:
             if ticket in self._progress:
                 self._progress[ticket](step)

@@ -27,11 +27,13 @@ from swarm.agent.client.results import (
     SwarmStatus,
     VerifiedEntries,
 )
+from swarm.agent.client.shelf import Shelf
 from swarm.agent.client.turn import (
     ClientInput,
     ClientTurn,
     Finished,
     Forget,
+    Offer,
     Result,
     VerifiedBlocks,
     WantBlocks,
@@ -48,6 +50,7 @@ from swarm.apps.router import Refusal
 from swarm.apps.verify import read_leaf, submission_entry
 from swarm.crypto.keys import KeyPair
 from swarm.device.counters import Counter
+from swarm.device.delivery.server import ServeCounts
 from swarm.device.guard import Guard
 from swarm.device.outbox import Outbox
 from swarm.device.turn import FrameIn
@@ -108,7 +111,9 @@ class ClientCore:
         self._belief = Belief(genesis, verify)
         self._outbox = Outbox(genesis.id, me, keypair, Counter(boot))
         self._roster = Roster(genesis, me)
-        self._questions = Questions(me, self._roster, Verifier(genesis, verify), self._outbox)
+        verifier = Verifier(genesis, verify)
+        self._shelf = Shelf(me, verifier, self._outbox)
+        self._questions = Questions(me, self._roster, verifier, self._outbox, self._shelf.on_request)
         self._flights = Flights(
             genesis,
             me,
@@ -135,6 +140,11 @@ class ClientCore:
     def dropped(self) -> dict[str, int]:
         """What was refused since the start, by reason; `not-believed` counts answers that did not verify."""
         return self._questions.dropped
+
+    @property
+    def served(self) -> ServeCounts:
+        """What was served of an offered image since the start."""
+        return self._shelf.counts
 
     @property
     def outstanding(self) -> int:
@@ -169,6 +179,7 @@ class ClientCore:
         stuck = [r.since_ms + STUCK_MS for r in self._requests.values()]
         self._flights.tick(now_ms, is_stuck=min(stuck, default=now_ms + 1) <= now_ms)
         self._questions.tick(now_ms)
+        self._shelf.advance(now_ms)
         batch = self._flights.take_batch()
         if not batch.is_empty():
             self._store.commit(batch)
@@ -179,7 +190,7 @@ class ClientCore:
         return ClientTurn(frames, finished, progress, self._wake_at_ms())
 
     def _wake_at_ms(self) -> int | None:
-        times = [self._flights.next_due_ms(), self._questions.next_due_ms()]
+        times = [self._flights.next_due_ms(), self._questions.next_due_ms(), self._shelf.wake_at_ms]
         if self._requests:
             oldest = min(request.since_ms for request in self._requests.values())
             times.append(max(oldest + STUCK_MS, self._flights.census_at_ms))
@@ -191,6 +202,8 @@ class ClientCore:
                 self._questions.on_frame(message, now_ms)
             case Forget(ticket=ticket):
                 self._close(ticket)
+            case Offer():
+                self._shelf.offer(message.plan, message.image, message.bytes_per_s, now_ms)
             case WantSubmit():
                 self._open(message.ticket, now_ms)
                 self._submit(message.ticket, message.command)

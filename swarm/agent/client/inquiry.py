@@ -84,12 +84,20 @@ class Inquiry:
 class Questions:
     """All open questions of one client: sends them, and lets only verified answers to them in."""
 
-    def __init__(self, me: DeviceId, roster: Roster, verifier: Verifier, outbox: Outbox) -> None:
-        """Ask in the name of `me` through `outbox`."""
+    def __init__(
+        self,
+        me: DeviceId,
+        roster: Roster,
+        verifier: Verifier,
+        outbox: Outbox,
+        on_request: Callable[[Envelope, int], None],
+    ) -> None:
+        """Ask in the name of `me` through `outbox`; `on_request` gets members' own questions, or raises `DecodeError`."""
         self._me = me
         self._roster = roster
         self._verifier = verifier
         self._outbox = outbox
+        self._on_request = on_request
         self._open: dict[Inquiry, None] = {}
         self._count = 0
         self.dropped: dict[str, int] = {}
@@ -162,11 +170,14 @@ class Questions:
                 if isinstance(item, Blocks):
                     self._on_blocks(frame.sender, item, now_ms)
                     continue
-                if not isinstance(item, Envelope) or item.kind != Kind.ANSWER:
+                if not isinstance(item, Envelope) or item.kind not in (Kind.ANSWER, Kind.REQUEST):
                     raise DecodeError("unwanted-item")
                 if item.sender != frame.sender:
                     raise DecodeError("topic-sender-mismatch")
-                self._on_answer(item, now_ms)
+                if item.kind == Kind.REQUEST:
+                    self._on_request(item, now_ms)
+                else:
+                    self._on_answer(item, now_ms)
             except DecodeError as error:
                 self._drop(error.reason)
 

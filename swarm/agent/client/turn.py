@@ -14,6 +14,7 @@ from swarm.agent.client.results import (
     VerifiedEntries,
 )
 from swarm.device.turn import FrameIn, OutFrame
+from swarm.install.port import InstallPlan
 from swarm.storage.store import StoredBlock
 from swarm.wire.messages import Command
 
@@ -90,8 +91,17 @@ class Forget:
     ticket: int
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Serve this image to voters who ask for it, at most so many bytes a second, if that is given."""
+
+    plan: InstallPlan
+    image: bytes
+    bytes_per_s: int | None = None
+
+
 Want = WantSubmit | WantDecision | WantOutcome | WantEntries | WantProof | WantBlocks | WantStatus
-ClientInput = FrameIn | Want | Forget
+ClientInput = FrameIn | Want | Offer | Forget
 
 # ------------------------------------------------------------------------------------------ output
 

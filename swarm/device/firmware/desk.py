@@ -43,13 +43,14 @@ class Desk:
             return False
         self._busy = None
         if isinstance(done.operation, Inspect):
-            self.has_failed = not isinstance(done.answer, Inspection)
             if isinstance(done.answer, Inspection):
                 self.inspection = done.answer
-                self._is_stale, self._look_at_ms = False, None
+                self.has_failed, self._is_stale, self._look_at_ms = False, False, None
             else:
                 self._look_at_ms = now_ms + INSPECT_AGAIN_MS
-                step.tell("unreadable", reason=str(done.error))
+                if not self.has_failed:
+                    step.tell("unreadable", reason=str(done.error))
+                self.has_failed = True
         return True
 
     def forget(self) -> None:

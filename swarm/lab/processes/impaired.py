@@ -8,12 +8,13 @@ milliseconds on loopback. What a device publishes is never touched: every receiv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from swarm.lab.processes.pipe import Weather
 from swarm.lab.scenario.schema import Network
 from swarm.lab.sim.network import SimNetwork
+from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import INBOX_BYTES_MAX, INBOX_FRAMES_MAX
 from swarm.transport.transport import FULL_BYTES, FULL_FRAMES, Frame, Inbox, Outgoing, Transport
 
@@ -73,6 +74,10 @@ class ImpairedTransport:
     def publish(self, outgoing: Outgoing) -> bool:
         """Publish unimpaired: bad weather is applied where frames arrive."""
         return self._inner.publish(outgoing)
+
+    def listen_to(self, members: Iterable[DeviceId]) -> None:
+        """Do as the real transport does."""
+        self._inner.listen_to(members)
 
     async def close(self) -> None:
         """Forget what is on its way, and close."""

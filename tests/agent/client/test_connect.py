@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ class DeadTransport:
     def publish(self, outgoing: Outgoing) -> bool:
         self.published.append(outgoing)
         return True
+
+    def listen_to(self, members: Iterable[str]) -> None:
+        pass
 
     async def close(self) -> None:
         self.closing.set()

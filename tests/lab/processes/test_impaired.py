@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
@@ -69,6 +69,9 @@ class Wire:
     def publish(self, outgoing: Outgoing) -> bool:
         self.published.append(outgoing)
         return True
+
+    def listen_to(self, members: Iterable[str]) -> None:
+        pass
 
     async def close(self) -> None:
         self.closed = True
