@@ -71,7 +71,7 @@ class PosixFs:
         """Return (directory node, last name, node or 0)."""
         if links > _LINKS_MAX:
             raise _failure(errno.ELOOP, path)
-        parts = [part for part in PurePosixPath(path).parts if part not in {"/", "."}]
+        parts = [part for part in str(path).split("/") if part not in {"", "."}]
         directory, name, node = ROOT, "", ROOT
         seen: list[str] = []
         for index, part in enumerate(parts):

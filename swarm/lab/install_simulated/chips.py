@@ -12,6 +12,7 @@ swap took out. The flash decides what is started; the partition only says what i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from firmware_sim.application import Application
@@ -26,10 +27,12 @@ from swarm.install.records import (
     Confirmed,
     Floor,
     Progress,
+    Record,
+    RecordPair,
     Starts,
     Trial,
     create_records,
-    read_record,
+    decode_copy,
     sync_records,
     write_record,
 )
@@ -46,6 +49,17 @@ _ROOT: Final = ""
 _SUFFIX: Final = ".sealed"
 OLD_PLACE: Final = 0
 """Where a swap leaves the image that it took out."""
+
+
+RECORDS_MAX: Final = 1024
+"""Pairs of copies whose record is kept: a fleet in step has few different ones, and decoding is what a call costs."""
+
+
+@lru_cache(maxsize=RECORDS_MAX)
+def _newest(kind: type[Record], first: bytes, second: bytes) -> Record | None:
+    """Return what `RecordPair.read` says of these two copies."""
+    copies = [found for copy in (first, second) if (found := decode_copy(kind, copy)) is not None]
+    return max(copies, key=lambda found: found[0])[1] if copies else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,12 +222,22 @@ class Chips:
 
     def read_records(self) -> tuple[Trial | None, Confirmed | None, Floor | None, Starts | None]:
         """Return each record, None where both copies are broken."""
-        return (
-            read_record(self.disk, BOOT, Trial),
-            read_record(self.disk, BOOT, Confirmed),
-            read_record(self.disk, BOOT, Floor),
-            read_record(self.disk, BOOT, Starts),
-        )
+        return self._record(Trial), self._record(Confirmed), self._record(Floor), self._record(Starts)
+
+    def starts(self) -> Starts:
+        """Return the count of starts."""
+        return self._record(Starts) or Starts()
+
+    def _record(self, kind: type[Record]) -> Record | None:
+        pair = RecordPair(self.disk, BOOT, kind.NAME)
+        first, second = (self._bytes(pair.path(copy)) for copy in (0, 1))
+        return _newest(kind, first, second)  # type: ignore[arg-type]  # a class of records is hashable
+
+    def _bytes(self, path: str) -> bytes:
+        try:
+            return self.disk.read_bytes(path)
+        except OSError:
+            return b""
 
     def write(self, record: AnyRecord) -> None:
         """Make a record durable; raises `OSError`."""
@@ -225,7 +249,7 @@ class Chips:
 
     def progress(self) -> Progress:
         """Return what is fetched of which plan; an empty one where nothing is."""
-        return read_record(self.disk, BOOT, Progress) or Progress()
+        return self._record(Progress) or Progress()
 
     def forget_progress(self) -> None:
         """Forget what was fetched, durably; raises `OSError`."""

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from firmware_sim.bootloader import UPDATE_SECTOR, Verdict
-from swarm.install.records import Confirmed, Floor, Starts, Trial, read_record
+from swarm.install.records import Confirmed, Floor, Starts, Trial
 from swarm.install.selection import (
     ATTEMPTS_USED_UP,
     NO_HEALTH,
@@ -29,7 +29,7 @@ from swarm.install.selection import (
     SLOT_DAMAGED,
     Records,
 )
-from swarm.lab.install_simulated.chips import BOOT, OLD_PLACE, PRIMARY, SECONDARY, Chips
+from swarm.lab.install_simulated.chips import OLD_PLACE, PRIMARY, SECONDARY, Chips
 
 PREPARING: Final = "preparing"
 """Reason of an armed trial whose order was not given yet, whatever the trailer says."""
@@ -40,14 +40,14 @@ WITHDRAWING: Final = "withdrawing"
 def note_start(chips: Chips) -> None:
     """Count a start before anything of it happens."""
     with suppress(OSError):
-        starts = read_record(chips.disk, BOOT, Starts) or Starts()
+        starts = chips.starts()
         chips.write(replace(starts, boots=starts.boots + 1))
 
 
 def note_reason(chips: Chips, reason: str) -> None:
     """Say why the trial that runs is about to be left."""
     with suppress(OSError):
-        trial = read_record(chips.disk, BOOT, Trial)
+        trial = chips.read_records()[0]
         if trial is not None and trial.phase == "trial":
             chips.write(replace(trial, reason=reason))
 
