@@ -230,7 +230,8 @@ class Agent:
             return
         while len(self._chunk_peers) > _CHUNK_PEERS_MAX:
             del self._chunk_peers[next(iter(self._chunk_peers))]
-        self.transport.listen_to((*self.genesis.voter_ids, *self._chunk_peers))
+        neighbours = chunk_peers(self.genesis, self.me)
+        self.transport.listen_to(dict.fromkeys((*self.genesis.voter_ids, *neighbours, *self._chunk_peers)))
 
     def _now_ms(self) -> int:
         # The loop's clock is the monotonic one; rounded down, so that a timer is late and never early.

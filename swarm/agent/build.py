@@ -210,10 +210,14 @@ def _device_member(config: AgentConfig, genesis: Genesis, keypair: KeyPair, sour
 
 
 def _heard_members(genesis: Genesis, member: Member) -> tuple[DeviceId, ...]:
-    """Return whom to listen to: a voter to every member, an observer to the voters (CONTRACTS, "Topics")."""
+    """Return whom to listen to: a voter to every member, an observer to the voters (CONTRACTS, "Topics").
+
+    Where there is firmware an observer listens to its neighbours too, who ask it for chunks as it asks them.
+    """
     if member.role == "voter":
         return tuple(other.id for other in genesis.members)
-    return genesis.voter_ids
+    peers = () if genesis.release is None else chunk_peers(genesis, member.id)
+    return (*genesis.voter_ids, *peers)
 
 
 def _extra_apps(apps: Mapping[str, str], genesis: Genesis, source: str) -> dict[str, Factory]:

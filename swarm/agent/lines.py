@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from swarm.agent.firmware_lines import firmware_line
 from swarm.apps.decisions.rules import Outcome
 from swarm.device import events
 from swarm.device.turn import DeviceEvent
@@ -93,6 +94,10 @@ class Announcer:
                     self._complain(f"{self._who}: {data['app']} refused an own command: {data['reason']}")
             case events.DROPPED:
                 self._say_dropped(data["counts"])
+            case events.FIRMWARE:
+                line = firmware_line(data)
+                if line is not None:
+                    (self._complain if line.is_complaint else self._say)(f"{self._who}: {line.text}")
             case events.ALARM:
                 self._complain(f"{self._who}: ALARM: {data['what']}")
             case _:
