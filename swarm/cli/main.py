@@ -54,6 +54,7 @@ COMMANDS: Final[Mapping[str, Entry]] = MappingProxyType(
                 "verify": "swarm.cli.firmware.check:verify",
                 "propose": "swarm.cli.firmware.releases:propose",
                 "approve": "swarm.cli.firmware.releases:approve",
+                "seed": "swarm.cli.firmware.serving:seed",
                 "rollout": "swarm.cli.firmware.plans:rollout",
                 "status": "swarm.cli.firmware.status:status",
                 "history": "swarm.cli.firmware.history:history",

@@ -12,7 +12,7 @@ from swarm.apps.rollout.state import Plan, Stage
 from swarm.cli.boundary import CommandFailed
 from swarm.cli.firmware.screen import Lines, is_terminal
 from swarm.cli.firmware.session import Session, say
-from swarm.cli.firmware.words import STAGE_NAMES, describe_event, names_text
+from swarm.cli.firmware.words import STAGE_NAMES, describe_event, names_text, size_text
 from swarm.primitives.ids import short
 
 ENDED: Final = ("completed", "rolled back", "abandoned", "frozen")
@@ -86,7 +86,7 @@ class _Printed:
         at_risk = names_text(session.replay.rollout.at_risk())
         self._lines.say(
             f"{plan.state}: {done} of {total} devices run number {number}; at risk: {at_risk}; height"
-            f" {session.replay.height}"
+            f" {session.replay.height}{_served(session)}"
         )
 
 
@@ -111,8 +111,13 @@ def paint_plan(session: Session, plan: Plan) -> Any:
         table.add_row(str(stage.number), STAGE_NAMES[stage.kind], stage_state(stage), members)
     title = f"plan {short(plan.id)}: {plan.state}" + (f" by {plan.halted_by}" if plan.halted_by else "")
     at_risk = names_text(session.replay.rollout.at_risk())
-    foot = f"at risk: {at_risk}; height {session.replay.height}"
+    foot = f"at risk: {at_risk}; height {session.replay.height}{_served(session)}"
     return Group(Text(title, style="bold"), head, table, Text(foot, style="dim"))
+
+
+def _served(session: Session) -> str:
+    counts = session.client.served
+    return f"; served {counts.chunks} chunks, {size_text(counts.bytes)}" if counts.chunks else ""
 
 
 def progress_of(session: Session, plan: Plan) -> tuple[int, int]:

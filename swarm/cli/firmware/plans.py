@@ -15,10 +15,11 @@ from swarm.cli.boundary import CommandFailed
 from swarm.cli.decide import split_names
 from swarm.cli.firmware.follow import follow_plan
 from swarm.cli.firmware.manifests import read_class
+from swarm.cli.firmware.release_file import load_release
 from swarm.cli.firmware.releases import ReasonOption, check_reason
+from swarm.cli.firmware.serving import RateOption, file_of, holders_of, read_rate, serve
 from swarm.cli.firmware.session import (
     PlanArgument,
-    ReleaseArgument,
     Session,
     WaitOption,
     brake_of,
@@ -100,7 +101,14 @@ RetriesOption = Annotated[
 
 
 def rollout(
-    release: ReleaseArgument,
+    release: Annotated[
+        str,
+        typer.Argument(
+            metavar="RELEASE",
+            show_default=False,
+            help="Its number, the beginning of its id, or its .swfw file.",
+        ),
+    ],
     *,
     as_: AsOption,
     step: StepOption = None,
@@ -115,14 +123,18 @@ def rollout(
     hold_back: HoldBackOption = None,
     reserve: ReserveOption = None,
     retries: RetriesOption = 2,
+    rate: RateOption = None,
     detach: Annotated[bool, typer.Option("--detach", help="Only make the plan; do not watch it.")] = False,
     timeout: WaitOption = "60s",
 ) -> None:
     """Plan the rollout of an approved release, say what it cannot survive, and watch it stage by stage.
 
-    Ctrl-C ends the watching, never the rollout. Exit code 1 when it froze, was given up or taken back.
+    RELEASE may be the file itself; then its image is served to the voters meanwhile, as `seed` does. Ctrl-C ends the watching, never the rollout. Exit code 1 when it froze, was given up or taken back.
     """
     timeout_s = read_timeout_s(timeout)
+    path, bytes_per_s = file_of(release), read_rate(rate)
+    if path is not None and detach:
+        raise ConfigError("with --detach nobody serves the file", where="--detach", hint="use its number")
     spec = PlanSpec(
         steps=read_steps(step or []),
         soak_ms=parse_duration_ms(soak, "--soak"),
@@ -139,12 +151,20 @@ def rollout(
     )
 
     async def work(session: Session) -> None:
-        found = session.find_release(release)
+        served = None if path is None else load_release(path, session.genesis.id)
+        found = session.find_release(release if served is None else served.id.hex())
         budget = session.genesis.budget
         settled = checked_spec(spec, budget)
         check_plannable(session, found)
         for warning in warnings_of(spec, budget):
             tell(f"warning: {warning}", LogLevel.WARNING)
+        if served is not None:
+            serve(session, served, bytes_per_s)
+        elif not holders_of(session, found.manifest):
+            tell(
+                "warning: no device holds the image yet; give the file itself, or run `swarm firmware seed` beside",
+                LogLevel.WARNING,
+            )
         id = await session.submit(MakePlan(found.id, spec), timeout_s)
         plan = session.replay.rollout.plan(id)
         if plan is None:
