@@ -7,6 +7,7 @@ late and never early. What a vote does is decided where it lands in the log.
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable
+from typing import Final
 
 from swarm.apps.rollout.duties import Duties, GoDuty, LateDuty, ResumeWish, Wish
 from swarm.apps.rollout.entries import (
@@ -27,6 +28,9 @@ from swarm.device.firmware.view import View
 from swarm.primitives.ids import DeviceId
 
 Duty = GoDuty | LateDuty | Wish | ResumeWish
+
+EMERGENCY_OPERATORS_MIN: Final = 2
+"""Operators that must ask for release keys which too few of the old ones signed."""
 
 _BRAKES = frozenset({"halt", "halt-class"})
 
@@ -121,9 +125,11 @@ class Voter:
             return True
         if wish.asked == "keys" and self._policy.approve == "auto":
             return True
-        if wish.asked == "keys-emergency" and self._policy.approve == "auto":
-            # Who holds no old key may be anybody: people have to look.
-            return False
+        if wish.asked == "keys-emergency":
+            # Who holds no old key may be anybody, and the new keys sign what comes next: else one stolen operator key
+            # would be a release. People have to look, more than one of them.
+            asked_by = max(EMERGENCY_OPERATORS_MIN, self._policy.operators)
+            return self._policy.approve != "auto" and operators >= asked_by
         return operators >= self._policy.operators
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from swarm.device.firmware.policy import FirmwarePolicy
 from swarm.device.firmware.step import Entries, Step
 from swarm.device.firmware.view import View
 from swarm.device.firmware.voter import Voter
+from swarm.wire.genesis import Member
 from tests.support.rollouts import RolloutLog
+from tests.support.swarms import keypair
 
 
 class Seat:
@@ -22,6 +25,7 @@ class Seat:
     def __init__(self, **policy: Any) -> None:
         self.log = RolloutLog()
         self.log.planned(hold_back=2)
+        self.genesis = self.log.genesis
         self.entries = Entries()
         self.voter = Voter(FirmwarePolicy(**policy), self.entries)
         self.heard: dict[str, int] = {}
@@ -37,7 +41,7 @@ class Seat:
     def view(self, now_ms: int) -> View:
         return View(
             now_ms=now_ms,
-            genesis=self.log.genesis,
+            genesis=self.genesis,
             me="dev-0",
             rollout=self.log.app,
             height=self.log.height,
@@ -157,12 +161,20 @@ def test_an_operator_asks_and_the_owners_policy_answers(
     assert (len(seat.cast(seat.wish(asked, *by), 0)) == 1) is follows
 
 
-@pytest.mark.parametrize(("approve", "follows"), [(1, True), ("auto", False)])
-def test_an_emergency_rotation_is_never_approved_by_itself(approve: Any, follows: bool) -> None:
-    """None of the old keys signed it: with `auto` even an operator's wish is not enough."""
+@pytest.mark.parametrize(
+    ("approve", "operators", "follows"),
+    [(1, ("ops",), False), (1, ("ops", "ops-2"), True), ("auto", ("ops", "ops-2"), False)],
+)
+def test_an_emergency_rotation_takes_two_operators(
+    approve: Any, operators: tuple[str, ...], follows: bool
+) -> None:
+    """None of the old keys signed it. With one stolen operator key alone nobody gets his own keys into force."""
     seat = Seat(approve=approve)
+    seat.genesis = replace(
+        seat.genesis, members=(*seat.genesis.members, Member("ops-2", "operator", keypair("ops-2").public))
+    )
     new = ("release-7", "release-8", "release-9")
-    seat.log.change_keys(2, new, new[:2], ("ops",))
+    seat.log.change_keys(2, new, new[:2], operators)
     duties = Duties(task=None, permit=None, wishes=seat.log.duties("dev-0").wishes)
     assert [wish.asked for wish in duties.wishes] == ["keys-emergency"]
     assert [type(command) for command in seat.cast(duties, 0)] == [ChangeKeys] * follows
