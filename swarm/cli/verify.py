@@ -89,18 +89,24 @@ def _report_outcome(outcome: Outcome) -> dict[str, Any]:
         "decision": outcome.decision.hex(),
         "subject": outcome.subject,
         "rule": outcome.rule,
-        "outcome": outcome.value_in_words(),
+        "outcome": _plain(outcome.value, outcome),
+        "words": outcome.value_in_words(),
+        "scale": None if outcome.options else outcome.scale,
         "reason": outcome.reason,
         "margin": outcome.margin,
-        "ballots": {
-            who: None if ballot is None else ballot_in_words(ballot, outcome.options, outcome.scale)
-            for who, ballot in outcome.ballots
-        },
+        "ballots": {who: _plain(ballot, outcome) for who, ballot in outcome.ballots},
         "eligible": outcome.eligible,
         "opened_by": outcome.opened_by,
         "opened_height": outcome.opened_height,
         "closed_height": outcome.closed_height,
     }
+
+
+def _plain(value: int | None, outcome: Outcome) -> str | float | None:
+    """Return an outcome's value or a ballot as in result.json: option, number in plain units, None for none."""
+    if value is None:
+        return None
+    return outcome.options[value] if outcome.options else value / 10**outcome.scale
 
 
 def _report_entry(entry: Entry) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def test_decide_writes_json_and_words_apart(up: RunningSwarm) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     result = json.loads(done.out)
-    assert result["outcome"] == "3"
-    assert result["ballots"] == {"operator": "3"}
+    assert (result["outcome"], result["words"]) == (3, "3")
+    assert result["ballots"] == {"operator": 3}
     assert result["ballot_counted"] is True
     assert result["opened_by"] == "operator"
     assert done.err.startswith("decision ")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from swarm.apps.decisions.commands import Closed
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.router import EVENT_TAG
+from swarm.cli.light import report_content
+from swarm.lab.scenario.collector import shown_value
 from swarm.wire.codec import encode
 from swarm.wire.genesis import Genesis
 from swarm.wire.leaves import EventBody, event_leaf, submission_leaf
@@ -92,8 +95,26 @@ def test_an_outcome_as_json(genesis: Genesis, files: tuple[Path, Path]) -> None:
     assert (report["signers"], report["corrupt_to_forge"], report["voters"]) == (["dev-0", "dev-1"], 2, 4)
     assert (report["position"], report["height"], report["log_size"]) == (1, 7, 2)
     proves = report["proves"]
-    assert (proves["kind"], proves["outcome"], proves["margin"]) == ("outcome", "21.05", 1)
-    assert proves["ballots"] == {"dev-0": "21.01", "dev-1": "21.05", "dev-2": None, "dev-3": "40.00"}
+    assert (proves["kind"], proves["outcome"], proves["margin"]) == ("outcome", 21.05, 1)
+    assert (proves["words"], proves["scale"]) == ("21.05", 2)
+    assert proves["ballots"] == {"dev-0": 21.01, "dev-1": 21.05, "dev-2": None, "dev-3": 40.0}
+
+
+def test_an_outcome_is_written_as_in_the_result_of_a_run() -> None:
+    """One reader for `swarm run --json`, `decide --json`, `log --json` and `verify --json`."""
+    options = msgspec.structs.replace(
+        OUTCOME, kind="option", value=1, scale=0, options=("closed", "open"), ballots=(("a", 1), ("b", None))
+    )
+    number = msgspec.structs.replace(
+        OUTCOME, kind="number", value=-2105, scale=2, options=(), ballots=(("a", -2105),)
+    )
+    undecided = msgspec.structs.replace(number, kind="undecided", value=None, margin=None, ballots=())
+    for outcome in (options, number, undecided):
+        report = report_content(outcome)
+        assert report["outcome"] == shown_value(outcome, outcome.value)
+        assert report["ballots"] == {who: shown_value(outcome, ballot) for who, ballot in outcome.ballots}
+    assert [report_content(o)["outcome"] for o in (options, number, undecided)] == ["open", -21.05, None]
+    assert report_content(undecided)["words"] == "undecided"
 
 
 def test_an_entry(genesis: Genesis, tmp_path: Path) -> None:
