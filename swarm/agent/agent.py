@@ -20,6 +20,7 @@ from swarm.behaviours.actions import BallotReady, SelfTested
 from swarm.behaviours.loader import Behaviours
 from swarm.behaviours.runner import BehaviourFault
 from swarm.device import events
+from swarm.device.delivery.ring import chunk_peers
 from swarm.device.device import Device
 from swarm.device.turn import DeviceEvent, FrameIn, InstallDone, Submit, Turn, TurnInput
 from swarm.primitives.errors import InvariantError

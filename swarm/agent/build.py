@@ -20,6 +20,7 @@ from swarm.behaviours.behaviour import BehaviourContext
 from swarm.behaviours.loader import import_named, load_behaviours
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import verify
+from swarm.device.delivery.ring import chunk_peers
 from swarm.device.device import Device, DeviceConfig
 from swarm.device.firmware.installer import Installer
 from swarm.device.turn import DeviceEvent

@@ -11,6 +11,7 @@ from swarm.apps.rollout.state import Device as Record
 from swarm.behaviours.actions import SelfTested
 from swarm.crypto.digest import sha256
 from swarm.device.admission import DeliveryAnswer, DeliveryAsk
+from swarm.device.delivery.ring import chunk_peers
 from swarm.device.delivery.server import ChunkServer
 from swarm.device.firmware.checks import install_plan
 from swarm.device.firmware.operations import Install, InstallDone, ReadChunk, ReadLeaves
@@ -168,10 +169,10 @@ class Keeper:
         return step
 
     def _peers_of(self, release: bytes) -> tuple[DeviceId, ...]:
-        """Return whom to ask for a release: voters and some others who hold it by the log, operators, then any voter.
+        """Return whom to ask for a release: a few others and the voters who hold it by the log, operators, any voter.
 
-        Of those who are no voters only a few, different ones on each device: an observer listens to its peers, and
-        what that costs must not grow with the fleet.
+        An observer asks its neighbours, since no other observer hears it; a voter is heard by all of them and asks
+        some, different ones on each device.
         """
         known = self._rollout.release(release) if release else None
         if known is None:
@@ -180,7 +181,12 @@ class Keeper:
         devices = self._rollout.state.devices.values()
         holders = [d.id for d in devices if (d.digest == digest and d.confirmed) or _is_sealed(d, digest)]
         voters = self._genesis.voter_ids
-        others = [id for id in holders if id not in voters and id != self._me]
+        heard_by = chunk_peers(self._genesis, self._me) if self._me not in voters else None
+        others = [
+            id
+            for id in holders
+            if id not in voters and id != self._me and (heard_by is None or id in heard_by)
+        ]
         near = sorted(others, key=lambda name: sha256(self._seed, name.encode()))[:CHUNK_PEERS_MAX]
         operators = [m.id for m in self._genesis.members if m.role == "operator"]
         ordered = dict.fromkeys([*near, *(id for id in holders if id in voters), *operators, *voters])
