@@ -168,7 +168,8 @@ async def _propose(session: Session, rotation: RotationFile, path: Path, timeout
     judged = check_rotation(session, rotation, path)
     if judged.emergency:
         tell(
-            "warning: too few of the old keys signed it; as an emergency it needs voters whose policy is not `auto`",
+            "warning: too few of the old keys signed it; as an emergency it needs a second operator that asks for the same,"
+            " and voters whose policy is not `auto`",
             LogLevel.WARNING,
         )
     keyset, state = rotation.keys, session.state
