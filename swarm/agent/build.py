@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 from swarm.agent.agent import Agent
 from swarm.agent.config import AgentConfig, read_text_file
 from swarm.agent.firmware_config import FirmwareSettings
 from swarm.agent.keyfile import read_key_file
 from swarm.agent.machine import Machine
+from swarm.agent.own_apps import import_apps
 from swarm.agent.presence import sign_presence
 from swarm.agent.threads import DiskPace
 from swarm.apps.rollout.app import Rollout
-from swarm.apps.router import BUILT_IN, Factory, Router
+from swarm.apps.router import Router
 from swarm.behaviours.behaviour import BehaviourContext
-from swarm.behaviours.loader import import_named, load_behaviours
+from swarm.behaviours.loader import load_behaviours
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import verify
 from swarm.device.delivery.ring import chunk_peers
@@ -82,7 +82,7 @@ def build_agent(
     member = _device_member(config, genesis, keypair, source)
     broker = config.broker.broker_url(source)
     machine = _machine_of(config.firmware, genesis, lifeline, source)
-    router = Router(genesis.apps, _extra_apps(config.apps, genesis, source))
+    router = Router(genesis.apps, import_apps(config.apps, genesis, source))
     now_ms = time.monotonic_ns() // 1_000_000
     seed = int.from_bytes(keypair.public[:8], "big") if behaviour_seed is None else behaviour_seed
     behaviours = load_behaviours(
@@ -219,36 +219,3 @@ def _heard_members(genesis: Genesis, member: Member) -> tuple[DeviceId, ...]:
         return tuple(other.id for other in genesis.members)
     peers = () if genesis.release is None else chunk_peers(genesis, member.id)
     return (*genesis.voter_ids, *peers)
-
-
-def _extra_apps(apps: Mapping[str, str], genesis: Genesis, source: str) -> dict[str, Factory]:
-    """Import the applications that the file adds; importing them runs the user's code."""
-    named = [entry.partition("@")[0] for entry in genesis.apps]
-    extra: dict[str, Factory] = {}
-    for name, target in apps.items():
-        where = f"{source}: apps.{name}"
-        if name in BUILT_IN:
-            raise ConfigError(f"{name!r} is built in and cannot be replaced", where=where)
-        if name not in named:
-            raise ConfigError(f"genesis names no application {name!r}", where=where, hint="remove the line")
-        extra[name] = _import_app(target, where)
-    return extra
-
-
-def _import_app(target: str, where: str) -> Factory:
-    _, made = import_named(target, where)
-    wanted = ("apply", "snapshot", "restore", "name", "version")
-    missing = [attribute for attribute in wanted if not hasattr(made, attribute)]
-    if not isinstance(made, type) or missing:
-        what = f"has no {', no '.join(missing)}" if isinstance(made, type) else "is no class"
-        raise ConfigError(f"{target} is no application: it {what}", where=where)
-
-    def make() -> object:
-        try:
-            return made()
-        except Exception as error:
-            raise ConfigError(
-                f"{target} cannot be built: {type(error).__name__}: {error}", where=where
-            ) from error
-
-    return cast("Factory", make)

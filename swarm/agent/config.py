@@ -155,6 +155,8 @@ class OperatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     key: Path
     broker: BrokerSettings
+    apps: Mapping[str, str] = {}
+    """Own applications, which only a replay of the log needs (`swarm firmware`)."""
 
 
 class _BrokerKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +186,7 @@ class _OperatorKeys(msgspec.Struct, frozen=True, kw_only=True):
     device: Name
     key: str
     broker: _BrokerKeys
+    apps: Mapping[str, ModuleAndClass] = {}
 
 
 def read_text_file(path: Path | str) -> str:
@@ -252,6 +255,7 @@ def parse_operator_config(text: str, path: Path | str) -> OperatorConfig:
         device=keys.device,
         key=_resolve(root, "key", keys.key, folder),
         broker=_broker_of(root, keys.broker, folder),
+        apps=keys.apps,
     )
 
 

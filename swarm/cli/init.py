@@ -260,9 +260,8 @@ def _build_whole(
         _write_public(draft / "genesis.json", genesis.to_json())
         for number, identity in enumerate(identities):
             bias = BIASES[number % len(BIASES)]
-            _write_member(
-                draft / identity.id, genesis, identity, _agent_yaml(identity, url, bias, apps, firmware), url
-            )
+            text = _settings_of(identity, url, bias, apps, firmware)
+            _write_member(draft / identity.id, genesis, identity, text)
             if firmware is not None and identity.role != "operator":
                 outfit_device(draft / identity.id, firmware.release)
                 sync_folder(draft / identity.id)
@@ -278,24 +277,28 @@ def _build_whole(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _agent_yaml(
+def _settings_of(
     identity: _Identity, url: str, bias: float, apps: dict[str, str], firmware: _Firmware | None
 ) -> str:
-    text = _AGENT_YAML.format(id=identity.id, url=json.dumps(url), mean=MEAN, noise=NOISE, bias=bias)
-    if apps:
-        text += "apps: {" + ", ".join(f"{name}: {target}" for name, target in apps.items()) + "}\n"
-    return text + ("" if firmware is None else firmware_line(firmware.class_text))
+    """Return the text of a member's own file."""
+    # A JSON text is a quoted YAML text, whatever a URL holds.
+    quoted = json.dumps(url)
+    named = ", ".join(f"{name}: {target}" for name, target in apps.items())
+    more = f"apps: {{{named}}}\n" if apps else ""
+    if identity.role == "operator":
+        return _OPERATOR_YAML.format(id=identity.id, url=quoted) + more
+    text = _AGENT_YAML.format(id=identity.id, url=quoted, mean=MEAN, noise=NOISE, bias=bias)
+    return text + more + ("" if firmware is None else firmware_line(firmware.class_text))
 
 
-def _write_member(folder: Path, genesis: Genesis, identity: _Identity, agent: str, url: str) -> None:
+def _write_member(folder: Path, genesis: Genesis, identity: _Identity, settings: str) -> None:
     folder.mkdir(mode=0o700)
     _write_public(folder / "genesis.json", genesis.to_json())
     write_key_file(folder / f"{identity.id}.key", identity.seed)
     if identity.role == "operator":
-        # A JSON text is a quoted YAML text, whatever a URL holds.
-        _write_public(folder / "operator.yaml", _OPERATOR_YAML.format(id=identity.id, url=json.dumps(url)))
+        _write_public(folder / "operator.yaml", settings)
     else:
-        _write_public(folder / "agent.yaml", agent)
+        _write_public(folder / "agent.yaml", settings)
         create_store(folder / f"{identity.id}.sqlite", genesis.id, identity.id, identity.public)
     sync_folder(folder)
 

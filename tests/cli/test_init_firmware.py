@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from swarm.agent.config import load_agent_config, load_operator_config
 from swarm.agent.keyfile import read_key_file
 from swarm.cli.firmware.program import program_bundle, program_files
 from swarm.cli.firmware.release_file import load_release
@@ -74,6 +75,9 @@ def test_every_device_starts_from_a_sealed_slot_with_this_program() -> None:
 def test_agent_yaml_says_what_kind_of_device_it_is() -> None:
     swarm("init", "fleet", "--devices", 1, "--firmware", "1/2", "--class", "acme.example/gateway")
     settings = yaml.safe_load(Path("fleet/dev-0/agent.yaml").read_text())
+    read = load_agent_config("fleet/dev-0/agent.yaml").firmware
+    assert read is not None
+    assert (read.vendor, read.device_class) == (vendor_id("acme.example"), class_id(read.vendor, "gateway"))
     assert settings["firmware"] == {
         "backend": "directory",
         "root": "install",
@@ -119,6 +123,9 @@ def test_an_own_application_is_in_genesis_and_in_every_agent_yaml() -> None:
     for id in ("dev-0", "dev-1"):
         settings = yaml.safe_load(Path(f"fleet/{id}/agent.yaml").read_text())
         assert settings["apps"] == {"inventory": "mypackage.inventory:Inventory"}
+    # Whoever replays the log needs them too.
+    operator = load_operator_config("fleet/operator/operator.yaml")
+    assert operator.apps == {"inventory": "mypackage.inventory:Inventory"}
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ class Client:
     def __init__(self, operator: Operator, store: Store, make_transport: MakeTransport) -> None:
         """Take over `store`, which `stop` closes."""
         self._genesis = operator.genesis
+        self.operator: Final = operator
         self._me = operator.me
         self._store = store
         try:

@@ -203,6 +203,7 @@ class Questions:
         inquiry = next((i for i in self._open if i.ask == ask and member in i.counters), None)
         if inquiry is None:
             raise DecodeError("no-such-question")
+        # Not "heard": anybody may have sent it in the member's name.
         self._follow(inquiry, member, partial(inquiry.judge_blocks, member, blocks), now_ms)
 
     def _follow(self, inquiry: Inquiry, member: DeviceId, judge: Callable[[], Step], now_ms: int) -> None:

@@ -12,11 +12,12 @@ from typing import Final
 
 from swarm.agent.client.connect import Client
 from swarm.agent.client.results import ClientError
+from swarm.agent.own_apps import import_apps
 from swarm.apps.rollout.app import Rollout
 from swarm.apps.rollout.events import RolloutEvent, decode_event
 from swarm.apps.router import Factory, Refusal, Router, read_body
 from swarm.device.ledger import Ledger
-from swarm.primitives.errors import check
+from swarm.primitives.errors import ConfigError, check
 from swarm.storage.store import Batch, StoredBlock
 from swarm.wire.genesis import Genesis
 from swarm.wire.leaves import decode_leaf
@@ -28,6 +29,9 @@ POLL_S: Final = 1.0
 
 STALL_S: Final = 10.0
 """Without a block for so long although r+1 voters claim more, reading has failed."""
+
+LISTEN_AFTER: Final = 4
+"""Polls without a block after which the voters are asked whether they are there."""
 
 _ROLLOUT: Final = Rollout.name
 
@@ -50,7 +54,7 @@ class Replay:
         self.genesis = genesis
         self._ledger = Ledger(genesis, Router(genesis.apps, extra))
         self.tip = header_hash(genesis_header(genesis.id))
-        self.roots: dict[int, bytes] = {}
+        self.roots: dict[int, bytes] = {0: self.log_root}
         """The log's root by height: which heads there ever were."""
 
     @property
@@ -103,6 +107,21 @@ def counts_of(block: StoredBlock, sequences: Sequences) -> tuple[bool, ...]:
     return tuple(ahead.apply(item.body, height) is Verdict.COUNTS for item in block.submissions)
 
 
+def new_replay(client: Client) -> Replay:
+    """Return a replay at the genesis block, with the own applications of the operator's file. Raises `ConfigError`."""
+    operator = client.operator
+    try:
+        return Replay(client.genesis, import_apps(operator.apps, client.genesis, operator.source))
+    except ConfigError as error:
+        if error.where != "apps":
+            raise
+        raise ConfigError(
+            error.message,
+            where=operator.source,
+            hint="add `apps: {NAME: module:Class}`, as in the agents' files",
+        ) from None
+
+
 async def read_log(
     client: Client, replay: Replay, on_progress: Callable[[int, int], None] = lambda _height, _target: None
 ) -> tuple[Logged, ...]:
@@ -135,6 +154,12 @@ async def _read_to(
 
 async def follow_log(client: Client, replay: Replay) -> AsyncGenerator[tuple[Logged, ...], None]:
     """Yield the events of each batch of new blocks, an empty one when nothing came for a second; never ends."""
+    silent = 0
     while True:
         blocks = await client.blocks(replay.height + 1, replay.tip, wait=POLL_S)
+        silent = 0 if blocks else silent + 1
         yield replay.absorb(blocks)
+        if silent == LISTEN_AFTER:
+            # Nobody answers when there is nothing new; whether anybody is there at all, only a question tells.
+            silent = 0
+            await client.status(timeout=POLL_S)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm.agent.config import OperatorConfig, load_operator_config, read_text_file
@@ -31,6 +32,10 @@ class Operator:
     keypair: KeyPair
     state: Path
     broker: BrokerUrl
+    apps: Mapping[str, str] = field(default_factory=dict)
+    """Own applications: name -> `module:Class`."""
+    source: str = field(default="operator", compare=False)
+    """The file's name for messages."""
 
 
 def load_operator(operator: str | os.PathLike[str] | OperatorConfig) -> Operator:
@@ -62,6 +67,8 @@ def load_operator(operator: str | os.PathLike[str] | OperatorConfig) -> Operator
         # Beside the key and named after it: two operator.yaml with one key share one state and one lock.
         state=config.key.with_suffix(".sqlite"),
         broker=config.broker.broker_url(source),
+        apps=config.apps,
+        source=source,
     )
 
 

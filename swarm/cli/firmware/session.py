@@ -16,7 +16,7 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from swarm.agent.client.connect import Client
-from swarm.agent.client.replay import Logged, Replay, follow_log, read_log
+from swarm.agent.client.replay import Logged, Replay, follow_log, new_replay, read_log
 from swarm.apps.rollout.app import Rollout
 from swarm.apps.rollout.entries import Command, encode_command
 from swarm.apps.rollout.manifest import Manifest
@@ -174,7 +174,7 @@ def run_session(operator: Path, work: Callable[[Session], Awaitable[T]]) -> T:
                 where=str(operator),
                 hint="make one with `swarm init --firmware K/N`",
             )
-        replay = Replay(genesis)
+        replay = new_replay(client)
         with reading("reading the log") as on_progress:
             logged = await read_log(client, replay, on_progress)
         return await work(Session(client, replay, list(logged)))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from swarm.agent.client.belief import Belief
-from swarm.agent.client.replay import Logged, Replay
+from swarm.agent.client.connect import connect
+from swarm.agent.client.replay import Logged, Replay, new_replay
 from swarm.agent.client.results import SwarmStatus
 from swarm.agent.client.turn import VerifiedBlocks, WantBlocks, WantStatus, WantSubmit
 from swarm.apps.rollout.entries import Propose, encode_command
@@ -17,6 +21,7 @@ from swarm.primitives.errors import ConfigError, DecodeError, InvariantError, Pr
 from swarm.wire.genesis import Genesis
 from swarm.wire.messages import Block, Blocks, Command, decode_frame
 from swarm.wire.statements import Certificate, genesis_header, header_hash
+from tests.support.commands import swarm
 from tests.support.light_swarm import LightSwarm
 from tests.support.rollouts import make_manifest, make_rollout_genesis, release_keypairs
 from tests.support.swarms import make_genesis
@@ -30,13 +35,13 @@ def proposal(genesis: Genesis, number: int = 2) -> bytes:
     return encode_command(Propose(manifest, signatures))
 
 
-def submit(swarm: LightSwarm, app: str, body: bytes) -> None:
-    swarm.until(WantSubmit(swarm.ticket(), Command(app=app, body=body)))
+def submit(light: LightSwarm, app: str, body: bytes) -> None:
+    light.until(WantSubmit(light.ticket(), Command(app=app, body=body)))
 
 
-def blocks_after(swarm: LightSwarm, replay: Replay, *, wait_ms: int = 3_000) -> VerifiedBlocks:
-    want = WantBlocks(swarm.ticket(), replay.height + 1, replay.tip, wait_ms)
-    result = swarm.until(want)
+def blocks_after(light: LightSwarm, replay: Replay, *, wait_ms: int = 3_000) -> VerifiedBlocks:
+    want = WantBlocks(light.ticket(), replay.height + 1, replay.tip, wait_ms)
+    result = light.until(want)
     assert isinstance(result, VerifiedBlocks)
     return result
 
@@ -44,38 +49,38 @@ def blocks_after(swarm: LightSwarm, replay: Replay, *, wait_ms: int = 3_000) -> 
 @pytest.fixture(scope="module")
 def served() -> tuple[Genesis, Blocks]:
     """Return real blocks with their certificate, as a member sends them."""
-    swarm = LightSwarm(genesis=make_rollout_genesis())
+    light = LightSwarm(genesis=make_rollout_genesis())
     for text in (b"one", b"two", b"three"):
-        submit(swarm, "notes", text)
+        submit(light, "notes", text)
     answers: list[Blocks] = []
-    swarm._client_turn_plain = swarm._client_turn  # type: ignore[attr-defined]
+    light._client_turn_plain = light._client_turn  # type: ignore[attr-defined]
 
     def listen(inputs: list[object]) -> None:
         for frame in inputs:
             payload = getattr(frame, "payload", b"")
             if payload:
                 answers.extend(item for item in decode_frame(payload) if isinstance(item, Blocks))
-        swarm._client_turn_plain(inputs)  # type: ignore[attr-defined]
+        light._client_turn_plain(inputs)  # type: ignore[attr-defined]
 
-    swarm._client_turn = listen  # type: ignore[assignment, method-assign]
-    blocks_after(swarm, Replay(swarm.genesis))
-    return swarm.genesis, answers[0]
+    light._client_turn = listen  # type: ignore[assignment, method-assign]
+    blocks_after(light, Replay(light.genesis))
+    return light.genesis, answers[0]
 
 
 def test_the_replayed_log_is_the_devices_log() -> None:
-    swarm = LightSwarm(genesis=make_rollout_genesis())
-    replay = Replay(swarm.genesis)
+    light = LightSwarm(genesis=make_rollout_genesis())
+    replay = Replay(light.genesis)
     for number in range(5):
-        submit(swarm, "notes", b"%d" % number)
-    submit(swarm, "rollout", proposal(swarm.genesis))
-    status = swarm.until(WantStatus(swarm.ticket(), 2_000))
+        submit(light, "notes", b"%d" % number)
+    submit(light, "rollout", proposal(light.genesis))
+    status = light.until(WantStatus(light.ticket(), 2_000))
     assert isinstance(status, SwarmStatus)
     target = status.reliable_height
     assert target is not None
     logged: list[Logged] = []
     while replay.height < target:
-        logged += replay.absorb(blocks_after(swarm, replay).blocks)
-    device = swarm.devices["dev-0"]
+        logged += replay.absorb(blocks_after(light, replay).blocks)
+    device = light.devices["dev-0"]
     assert replay.height == device.ledger.height
     assert (replay.log_size, replay.log_root) == (
         device.ledger.frontier.size,
@@ -83,30 +88,46 @@ def test_the_replayed_log_is_the_devices_log() -> None:
     )
     (event,) = logged
     assert isinstance(event.event, Proposed)
-    leaf = swarm.stores["dev-0"].leaf(event.position)
+    leaf = light.stores["dev-0"].leaf(event.position)
     assert leaf is not None
     assert leaf[:1] == b"\x02"
     assert replay.rollout.release(event.event.release) is not None
 
 
 def test_nothing_new_is_no_failure() -> None:
-    swarm = LightSwarm(genesis=make_rollout_genesis())
-    replay = Replay(swarm.genesis)
-    submit(swarm, "notes", b"one")
-    replay.absorb(blocks_after(swarm, replay).blocks)
-    assert blocks_after(swarm, replay, wait_ms=500) == VerifiedBlocks(())
+    light = LightSwarm(genesis=make_rollout_genesis())
+    replay = Replay(light.genesis)
+    submit(light, "notes", b"one")
+    replay.absorb(blocks_after(light, replay).blocks)
+    assert blocks_after(light, replay, wait_ms=500) == VerifiedBlocks(())
 
 
 def test_a_member_that_does_not_answer_is_passed_over() -> None:
-    swarm = LightSwarm(genesis=make_rollout_genesis())
-    submit(swarm, "notes", b"one")
-    swarm.deaf_to_client = {"dev-0", "dev-1", "dev-3"}
-    assert blocks_after(swarm, Replay(swarm.genesis), wait_ms=20_000).blocks
+    light = LightSwarm(genesis=make_rollout_genesis())
+    submit(light, "notes", b"one")
+    light.deaf_to_client = {"dev-0", "dev-1", "dev-3"}
+    assert blocks_after(light, Replay(light.genesis), wait_ms=20_000).blocks
 
 
 def test_an_application_that_is_not_here_is_named() -> None:
     with pytest.raises(ConfigError, match="inventory@1"):
         Replay(make_genesis(apps=("inventory@1", "rollout@1")))
+
+
+def test_own_applications_come_from_the_operators_file(tmp_path: Path) -> None:
+    """A replay needs every application of the log: the positions of all events depend on them."""
+    swarm("init", tmp_path / "s", "--devices", 1, "--firmware", "1/1", "--app", "inventory")
+    path = tmp_path / "s" / "operator" / "operator.yaml"
+
+    async def replay() -> Replay:
+        async with connect(path) as client:
+            return new_replay(client)
+
+    with pytest.raises(ConfigError, match=r"operator.yaml: .*inventory@1.*\(add `apps: "):
+        asyncio.run(replay())
+    with path.open("a") as file:
+        file.write("apps: {inventory: 'tests.support.own_app:Inventory'}\n")
+    assert asyncio.run(replay()).height == 0
 
 
 def test_blocks_that_do_not_follow_the_tip_are_a_bug(served: tuple[Genesis, Blocks]) -> None:
