@@ -187,7 +187,7 @@ def test_a_release_of_another_swarm_is_refused(happy: PuppetSwarm, young: Puppet
         (("rollout", 2, "--deadline", "1m", "--trial", "1m"), 2, "plan: deadline 60000 ms is not above"),
         (("rollout", 2, "--hold-back", 5), 2, "plan: hold_back 5 of 4 voters"),
         (("rollout", 2, "--reserve", 2), 2, "plan: reserve 2 of u = 1"),
-        (("rollout", 2, "--pause-after", 1), 2, "plan: pause_after 0 of 0 steps"),
+        (("rollout", 2, "--pause-after", 1), 2, "--pause-after: there is no step 1, 0 given"),
         (("history", "dev-9"), 2, "DEVICE: 'dev-9' is no device of swarm fleet"),
         (("history", "operator"), 2, "DEVICE: 'operator' is no device of swarm fleet"),
         (("history", "dev-0", "--proofs", "no/where"), 2, "--proofs: is no folder"),

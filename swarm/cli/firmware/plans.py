@@ -143,7 +143,7 @@ def rollout(
         attempts=attempts,
         max_fail=max_fail,
         min_confirmed=min_confirmed,
-        pause_after=tuple(sorted({number - 1 for number in pause_after or []})),
+        pause_after=read_pauses(pause_after or [], step or []),
         barrier=barrier,
         hold_back=hold_back,
         reserve=reserve,
@@ -224,6 +224,16 @@ def read_steps(texts: list[str], where: str = "--step") -> tuple[Step, ...]:
             raise ConfigError(f"{text!r} names nobody, or more than there can be", where=where)
         steps.append(Step(known, 0, value * 10) if share else Step(known, value, 0))
     return tuple(steps)
+
+
+def read_pauses(numbers: list[int], steps: list[str], where: str = "--pause-after") -> tuple[int, ...]:
+    """Return the steps (from 0) after which a plan waits, given from 1; raises `ConfigError`."""
+    too_high = max(numbers, default=0)
+    if too_high > len(steps):
+        raise ConfigError(
+            f"there is no step {too_high}, {len(steps)} given", where=where, hint="name the steps with --step"
+        )
+    return tuple(sorted({number - 1 for number in numbers}))
 
 
 def _duration(text: str, where: str) -> int:

@@ -126,11 +126,13 @@ def describe_spec(spec: PlanSpec) -> str:
     if spec.barrier:
         parts.append("all of a stage wait for each other")
     if spec.pause_after:
-        parts.append(f"pause after step {', '.join(map(str, spec.pause_after))}")
+        parts.append(f"pause after step {', '.join(str(step + 1) for step in spec.pause_after)}")
     return "; ".join(parts)
 
 
 def _step_text(step: Step) -> str:
+    if step.count == 1:
+        return f"1 {step.kind.removesuffix('s')}"
     return f"{step.count} {step.kind}" if step.count else f"{step.permille / 10:g} % of the {step.kind}"
 
 
