@@ -161,6 +161,16 @@ class DirectoryRig:
         path = f"{self.root}/slots/{spare}/__main__.py"
         self.disk.write_bytes(path, self.disk.read_bytes(path) + b"#")
 
+    def damage_sealed_of(self, slot: str) -> None:
+        """Change the image in a slot, as a rotten disk would."""
+        path = f"{self.root}/slots/{slot}/__main__.py"
+        self.disk.write_bytes(path, self.disk.read_bytes(path) + b"#")
+
+    def wipe_slot(self, slot: str) -> None:
+        """Lose a slot with its seal."""
+        self.disk.unlink(f"{self.root}/slots/{slot}.sealed")
+        self.disk.rmtree(f"{self.root}/slots/{slot}")
+
 
 def model_rig() -> DirectoryRig:
     """Return a device whose first release is durable on a file-system model."""

@@ -62,7 +62,9 @@ class Unit:
         self.is_healthy = False
         self.orders: list[Operation] = []
         self.refuse: Callable[[Operation], InstallDone | None] = lambda _operation: None
-        self.test: Callable[[DeviceStatus], str] = lambda _status: ""
+        self.test: Callable[[DeviceStatus], str | None] = lambda _status: ""
+        """What the self test says, None for no answer yet."""
+        self.untested: list[int] = []
         self.hold: Callable[[Operation], bool] = lambda _operation: False
         """Operations that this unit is not done with yet."""
         self.held: list[Install] = []
@@ -79,7 +81,7 @@ class Unit:
         """Let the launcher choose what it starts."""
         self.installer = Installer(self.rig.start())
         self.is_healthy = False
-        self.held = []
+        self.held, self.untested = [], []
 
     def run(self, order: Install) -> InstallDone | None:
         self.orders.append(order.operation)
@@ -161,9 +163,12 @@ class UpdatingFleet(Fleet):
         self.published.extend((id, frame) for frame in turn.frames)
         for action in turn.actions:
             self._act(id, member, action)
-            if member.device is None:
+            if not self.is_up(id):
                 break
         return turn.frames
+
+    def is_up(self, id: str) -> bool:
+        return self.members[id].device is not None
 
     def _act(self, id: str, member: Member, action: object) -> None:
         unit = self.units[id]
@@ -173,7 +178,11 @@ class UpdatingFleet(Fleet):
                 if done is not None:
                     self.put(id, done)
             case SelfTest(tag=tag):
-                self.put(id, SelfTested(tag, unit.test(unit.status)))
+                said = unit.test(unit.status)
+                if said is None:
+                    unit.untested.append(tag)
+                else:
+                    self.put(id, SelfTested(tag, said))
             case Healthy():
                 unit.is_healthy = True
             case Reboot():

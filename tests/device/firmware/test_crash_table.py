@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from swarm.apps.rollout.spec import PlanSpec
+from swarm.behaviours.actions import SelfTested
 from swarm.device.firmware.operations import (
     Activate,
     ArmBoot,
@@ -19,8 +20,8 @@ from swarm.device.firmware.operations import (
     Withdraw,
     WriteChunks,
 )
-from swarm.install import directory
-from swarm.install.port import InstallError, InstallReason, Outcome
+from swarm.install.port import DeviceStatus, InstallError, InstallReason, Outcome
+from swarm.install.selection import select_slot
 from swarm.wire.messages import Item
 from swarm.wire.statements import Kind, SignedStatement
 from tests.support.install import directory_release
@@ -36,18 +37,40 @@ def kinds(*wanted: type[Operation]) -> Callable[[Operation], bool]:
 class Canary:
     """A fleet whose first member is stopped at one operation."""
 
-    def __init__(self, spec: PlanSpec = SPEC, *, hold: Callable[[Operation], bool], size: int = 6000) -> None:
-        self.fleet = fleet = UpdatingFleet()
+    def __init__(
+        self,
+        spec: PlanSpec = SPEC,
+        *,
+        hold: Callable[[Operation], bool],
+        size: int = 6000,
+        test: Callable[[DeviceStatus], str | None] = lambda _status: "",
+    ) -> None:
+        self.fleet = fleet = self.make_fleet()
         fleet.advance(500, 20)
         for unit in fleet.units.values():
             unit.hold = hold
+            unit.test = test
         self.release = fleet.propose(2, release=directory_release(2, size=size))
         self.plan = fleet.plan(self.release, spec)
-        fleet.until(lambda: any(unit.held for unit in fleet.units.values()))
-        self.id = next(id for id, unit in fleet.units.items() if unit.held)
+        fleet.until(lambda: self.stopped)
+        self.id = self.stopped[0]
         self.unit = fleet.units[self.id]
         for unit in fleet.units.values():
             unit.hold = lambda _operation: False
+
+    def make_fleet(self) -> UpdatingFleet:
+        return UpdatingFleet()
+
+    @property
+    def stopped(self) -> list[str]:
+        """Who is held at an operation, or waits for its self test in a trial."""
+        return [id for id, unit in self.fleet.units.items() if unit.held or unit.untested]
+
+    def pass_test(self) -> None:
+        """Let the self test that was asked for pass."""
+        for tag in self.unit.untested:
+            self.fleet.put(self.id, SelfTested(tag, ""))
+        self.unit.untested = []
 
     @property
     def permit(self) -> int:
@@ -132,7 +155,7 @@ def test_an_intent_without_selection_is_selected_again_while_the_certificate_is_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     canary = Canary(hold=kinds(ArmBoot))
-    real = directory.select_slot
+    real = select_slot
     failures = [OSError("the link could not be written")]
 
     def select(*arguments: object) -> None:
@@ -140,7 +163,7 @@ def test_an_intent_without_selection_is_selected_again_while_the_certificate_is_
             raise failures.pop()
         real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(directory, "select_slot", select)
+    monkeypatch.setattr("swarm.install.directory.select_slot", select)
     canary.fleet.release_held(canary.id)
     canary.until_confirmed()
     assert canary.unit.did(ArmBoot) == 3, "held, failed half-way, and done"
@@ -150,16 +173,16 @@ def test_an_intent_without_selection_is_selected_again_while_the_certificate_is_
 def test_an_intent_without_selection_is_withdrawn_by_a_later_boot(monkeypatch: pytest.MonkeyPatch) -> None:
     canary = Canary(hold=kinds(ArmBoot))
     first = canary.permit
-    real = directory.select_slot
+    real = select_slot
 
     def select(*_arguments: object) -> None:
         raise OSError("the link could not be written")
 
-    monkeypatch.setattr(directory, "select_slot", select)
+    monkeypatch.setattr("swarm.install.directory.select_slot", select)
     (order,) = canary.unit.held
     done = canary.unit.installer.run(order.operation, order.tag)
     assert done.error is not None
-    monkeypatch.setattr(directory, "select_slot", real)
+    monkeypatch.setattr("swarm.install.directory.select_slot", real)
     canary.fleet.restart(canary.id)
     assert canary.unit.installer.backend.outcome().outcome is Outcome.ARMED
     canary.fleet.until(lambda: "never_tried" in canary.reports())
