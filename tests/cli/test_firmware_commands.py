@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.commands import swarm
+from tests.support.commands import ROOT, command_line, swarm
 from tests.support.puppet_swarm import PuppetSwarm, puppet_swarm
 
 pytestmark = [pytest.mark.broker, pytest.mark.processes]
@@ -253,7 +255,7 @@ def test_a_bad_canary_freezes_its_plan_and_people_decide(tmp_path: Path) -> None
         assert done.code == 1
         failed = re.search(r"is frozen by failed:(dev-\d)", done.err)
         assert failed is not None, done.err
-        assert "on: `swarm firmware resume`, back: `swarm firmware rollback`" in done.err
+        assert "go on with `swarm firmware resume`, take it back with" in done.err
         assert f"{failed[1]} reports reverted (self-test): runs number 1" in done.out
         words = running.firmware("status").out
         assert f"{failed[1]} failed (self-test)" in words
@@ -288,7 +290,7 @@ def test_an_image_is_halted_taken_back_and_revoked(tmp_path: Path) -> None:
         stopped = running.firmware("halt", "--reason", "smoke")
         if stopped.code == 0:
             assert "is frozen by votes" in stopped.out
-            assert "on: swarm firmware resume" in stopped.out
+            assert "go on with `swarm firmware resume`" in stopped.out
         back = running.firmware("rollback")
         assert back.code == 0, back.err
         assert "the image of plan" in back.out
@@ -300,6 +302,27 @@ def test_an_image_is_halted_taken_back_and_revoked(tmp_path: Path) -> None:
         assert gone.code == 0, gone.err
         assert re.search(r"release [0-9a-f]{8} is revoked$", gone.out.strip())
         assert running.firmware("approve", 2).error_line.endswith("is revoked")
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_rollout(young: PuppetSwarm) -> None:
+    young.release(4)
+    young.tell("deaf")
+    words = command_line("firmware", "rollout", 4, *QUICK, "--as", young.operator)
+    with subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("plan ")
+        assert process.stdout.readline().startswith("  steps: ")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert out.startswith("the rollout goes on without you; look at it: swarm firmware status --follow --as ")
+    young.tell("hearing")
+    until = time.monotonic() + 30
+    while state(young)["plans"][-1]["state"] != "completed":
+        assert time.monotonic() < until
 
 
 def test_voters_that_do_not_follow_are_counted_and_the_wait_ends(young: PuppetSwarm) -> None:

@@ -6,6 +6,7 @@ known as a device knows it, at the price of reading the log once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -30,8 +31,8 @@ POLL_S: Final = 1.0
 STALL_S: Final = 10.0
 """Without a block for so long although r+1 voters claim more, reading has failed."""
 
-LISTEN_AFTER: Final = 4
-"""Polls without a block after which the voters are asked whether they are there."""
+LISTEN_EVERY_S: Final = 5.0
+"""How often all voters are asked whether they are there, so that a missing quorum is noticed and said."""
 
 _ROLLOUT: Final = Rollout.name
 
@@ -154,12 +155,11 @@ async def _read_to(
 
 async def follow_log(client: Client, replay: Replay) -> AsyncGenerator[tuple[Logged, ...], None]:
     """Yield the events of each batch of new blocks, an empty one when nothing came for a second; never ends."""
-    silent = 0
+    clock = asyncio.get_running_loop().time
+    asked_s = clock()
     while True:
-        blocks = await client.blocks(replay.height + 1, replay.tip, wait=POLL_S)
-        silent = 0 if blocks else silent + 1
-        yield replay.absorb(blocks)
-        if silent == LISTEN_AFTER:
-            # Nobody answers when there is nothing new; whether anybody is there at all, only a question tells.
-            silent = 0
+        yield replay.absorb(await client.blocks(replay.height + 1, replay.tip, wait=POLL_S))
+        if clock() - asked_s >= LISTEN_EVERY_S:
+            # Blocks are nobody's answer, and without new ones nobody answers: who is there, only a question tells.
             await client.status(timeout=POLL_S)
+            asked_s = clock()

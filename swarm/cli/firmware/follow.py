@@ -18,6 +18,12 @@ from swarm.primitives.ids import short
 ENDED: Final = ("completed", "rolled back", "abandoned", "frozen")
 """Where watching ends. A frozen plan waits for people, so they are told."""
 
+WAYS_ON: Final = (
+    "go on with `swarm firmware resume`, take it back with `swarm firmware rollback`, or give it up with `swarm firmware"
+    " abandon`"
+)
+"""What people can do about a frozen plan."""
+
 _COLOURS: Final = {"waiting": "dim", "armed": "yellow", "confirmed": "green", "failed": "red"}
 _STAGES_SHOWN: Final = 12
 
@@ -49,10 +55,7 @@ async def follow_plan(session: Session, plan: Plan, operator: Path) -> None:
         say(f"{said}: number {session.manifest(plan).number} is out{missed}")
         return
     if state == "frozen":
-        said += (
-            f" by {plan.halted_by}; on: `swarm firmware resume`, back: `swarm firmware rollback`, up:"
-            " `swarm firmware abandon`"
-        )
+        said += f" by {plan.halted_by}; {WAYS_ON}"
     raise CommandFailed(said)
 
 

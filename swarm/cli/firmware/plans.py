@@ -13,7 +13,7 @@ from swarm.apps.rollout.spec import Kind, PlanSpec, Step, settle_spec, warnings_
 from swarm.apps.rollout.state import Plan, Release
 from swarm.cli.boundary import CommandFailed
 from swarm.cli.decide import split_names
-from swarm.cli.firmware.follow import follow_plan
+from swarm.cli.firmware.follow import WAYS_ON, follow_plan
 from swarm.cli.firmware.manifests import read_class
 from swarm.cli.firmware.release_file import load_release
 from swarm.cli.firmware.releases import ReasonOption, check_reason
@@ -458,6 +458,4 @@ def _check_state(plan: Plan, states: tuple[str, ...]) -> None:
 def _tell_ways(plan: Plan, operator: AsOption) -> None:
     say(f"plan {short(plan.id)} is {plan.state}" + (f" by {plan.halted_by}" if plan.halted_by else ""))
     if plan.state == "frozen":
-        say(
-            f"on: swarm firmware resume | back: swarm firmware rollback | up: swarm firmware abandon  --as {operator}"
-        )
+        say(f"{WAYS_ON}; each with --as {operator}")

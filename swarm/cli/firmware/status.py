@@ -127,6 +127,8 @@ def release_state(release: Release) -> str:
 def _plan_lines(session: Session, plan: Plan) -> list[str]:
     number = session.manifest(plan).number
     by = f" by {plan.halted_by}" if plan.halted_by else ""
+    if by and plan.state != "frozen":
+        by = f" (was frozen{by})"
     kept = f"hold back {plan.spec.hold_back}, reserve {plan.spec.reserve}"
     lines = [
         f"plan {short(plan.id)} of number {number}: {plan.state}{by}, generation {plan.generation}, {kept}"
