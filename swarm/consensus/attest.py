@@ -5,6 +5,7 @@ from __future__ import annotations
 from swarm.consensus.inputs import Applied
 from swarm.consensus.output import Wanted
 from swarm.consensus.state import State
+from swarm.consensus.stragglers import on_sign_of_finality
 from swarm.primitives.limits import ATTEST_SLOTS
 from swarm.wire.messages import Checkpoint
 from swarm.wire.statements import Kind, SignedStatement, attest_digest
@@ -56,6 +57,8 @@ def on_attest(state: State, statement: SignedStatement, *, own: bool) -> None:
     """Take a verified A into its sender's slots, the newest four heights (R0)."""
     height, voter = statement.number, statement.voter
     _compare(state, statement)
+    if height >= state.delivered_height:
+        on_sign_of_finality(state, voter, state.delivered_view)
     slots = state.attests.setdefault(voter, {})
     if height in slots or (height <= state.checkpoint_height and not own):
         return

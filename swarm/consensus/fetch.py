@@ -14,7 +14,8 @@ from swarm.consensus.disseminate import take_token
 from swarm.consensus.inputs import BlockIn, BlocksIn, HeartbeatIn, ProtocolAsk, RequestIn
 from swarm.consensus.output import AskFor, Priority, Send, Serve
 from swarm.consensus.state import Fetch, State
-from swarm.consensus.tally import absorb_certificate, clearing_certificates
+from swarm.consensus.stragglers import clearing_certificates, on_sign_of_finality
+from swarm.consensus.tally import absorb_certificate
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import (
     ANSWER_CERTIFICATES_MAX,
@@ -258,6 +259,8 @@ def _distrust(state: State, device: DeviceId) -> None:
 def on_heartbeat(state: State, message: HeartbeatIn) -> None:
     """Remember what a member says it has, only to ask it for more."""
     state.claims[message.sender] = (message.finalized_view, message.height)
+    if message.sender in state.config.voters:
+        on_sign_of_finality(state, state.config.voters.index(message.sender), message.finalized_view)
 
 
 def wants_block(state: State, digest: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarm.consensus import frontier
+from swarm.consensus import frontier, stragglers
 from swarm.consensus.notarize import keep_chain
 from swarm.consensus.output import FinalizedBlock, Wanted
 from swarm.consensus.state import Slots, State
@@ -68,7 +68,7 @@ def raise_final(state: State) -> bool:
     state.final_at_ms = state.now_ms
     state.standstill_round = 0
     state.standstill_cursor = 0
-    state.straggler.clear()
+    stragglers.forget_intervals(state)
     for view in [v for v in state.views if v <= state.final_view]:
         del state.views[view]
     for key in [k for k in state.republish if k[1] <= state.final_view and k != (int(Kind.FINALIZE), k[1])]:

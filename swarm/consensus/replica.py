@@ -18,6 +18,7 @@ from swarm.consensus import (
     propose,
     quiesce,
     skip,
+    stragglers,
     tally,
 )
 from swarm.consensus.inputs import (
@@ -178,6 +179,7 @@ class Replica:
             changed |= attest.attest(state)
         if not state.draft.wanted and not state.draft.finalized:
             disseminate.disseminate(state)
+            stragglers.answer_stragglers(state)
             fetch.fetch(state)
         output = state.draft.freeze(self._wake_at_ms())
         state.draft = Draft()
@@ -189,6 +191,7 @@ class Replica:
             disseminate.standstill_due_ms(state),
             fetch.next_due_ms(state),
             attest.next_due_ms(state),
+            stragglers.next_due_ms(state),
             min((due for due, _ in state.republish.values()), default=None),
             min((r.due_ms for r in state.pool.own.values()), default=None),
         ]

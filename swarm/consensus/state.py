@@ -83,6 +83,17 @@ class Fetch:
 
 
 @dataclass(slots=True)
+class Straggler:
+    """One voter that votes in views that are cleared here: when it may be answered again, and the planned answer."""
+
+    allowed_at_ms: int
+    span_ms: int
+    view: int = 0
+    due_ms: int | None = None
+    """None while no answer is planned."""
+
+
+@dataclass(slots=True)
 class Doubt:
     """One member's unproved claims of one kind: questions asked for its sake in vain, and until when it is ignored."""
 
@@ -172,8 +183,8 @@ class State:
         self.standstill_at_ms: int | None = None
         self.tokens_milli = EGRESS_BURST * 1000
         self.tokens_at_ms = now_ms
-        self.straggler: dict[int, tuple[int, int]] = {}
-        """Per voter: (next answer allowed at, current interval); emptied when finalized advances (R0)."""
+        self.stragglers: dict[int, Straggler] = {}
+        """By voter; the intervals start anew when finalized advances (R0)."""
 
         self.fetches: dict[tuple[str, bytes | int], Fetch] = {}
         self.unreliable: dict[DeviceId, tuple[int, int]] = {}

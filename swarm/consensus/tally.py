@@ -6,9 +6,9 @@ from swarm.consensus.attest import differs
 from swarm.consensus.claims import CLEARING, on_answer
 from swarm.consensus.evidence import report
 from swarm.consensus.inputs import ProposalIn
-from swarm.consensus.output import Priority, Send
 from swarm.consensus.state import Slots, State
-from swarm.primitives.limits import ANSWER_CERTIFICATES_MAX, UNFINALIZED_VIEWS_MAX, VIEW_WINDOW
+from swarm.consensus.stragglers import awaits_attest, on_late_vote, on_sign_of_life
+from swarm.primitives.limits import UNFINALIZED_VIEWS_MAX, VIEW_WINDOW
 from swarm.wire.messages import proposal_statement
 from swarm.wire.statements import Certificate, Kind, SignedStatement
 
@@ -20,7 +20,7 @@ def may_want_statement(state: State, kind: int, number: int, voter: int, digest:
     `duplicate`; one of another digest is wanted, since it may be evidence.
     """
     if kind == Kind.ATTEST:
-        if differs(state, number, voter, digest):
+        if differs(state, number, voter, digest) or awaits_attest(state, voter, number):
             return None
         if number in state.attests.get(voter, {}):
             return "duplicate"
@@ -73,18 +73,20 @@ def on_statement(state: State, statement: SignedStatement, *, own: bool) -> None
         if not state.in_window(view):
             return
     if view <= state.final_view:
-        _answer_straggler(state, voter, view)
+        on_late_vote(state, voter, view)
         return
     slots = state.slots(view)
     _remember_own(state, slots, statement, own=own)
     if not own and view < state.cur:
-        _answer_straggler(state, voter, view)
+        on_late_vote(state, voter, view)
     kinds = _slot_of(slots, statement.kind)
     held = kinds.get(voter)
     if held is not None:
         report(state, held, statement)
         return
     kinds[voter] = statement
+    if not own:
+        on_sign_of_life(state, voter, view)
     _report_across(state, slots, statement)
     if statement.kind != Kind.PROPOSE:
         _form(state, slots, statement)
@@ -218,7 +220,7 @@ def on_proposal(state: State, message: ProposalIn) -> None:
             _hear(state, header.proposer, header.view)
             state.ahead[header.proposer] = max(state.ahead.get(header.proposer, 0), header.view)
         elif not message.own:
-            _answer_straggler(state, header.proposer, header.view)
+            on_late_vote(state, header.proposer, header.view)
         return
     slots = state.slots(header.view)
     statement = proposal_statement(proposal, digest)
@@ -234,31 +236,3 @@ def on_proposal(state: State, message: ProposalIn) -> None:
 
 def _is_certified(slots: Slots, digest: bytes) -> bool:
     return any(c is not None and c.digest == digest for c in (slots.vc, slots.fc))
-
-
-def _answer_straggler(state: State, voter: int, view: int) -> None:
-    """R0: who still signs a finalized view gets the FC, a cleared one its certificate, at doubling intervals."""
-    if voter == state.me or state.me is None:
-        return
-    floor = state.config.delta_floor_ms
-    base = state.final_at_ms if view <= state.final_view else state.entered_at_ms
-    allowed, span = state.straggler.get(voter, (base + floor, floor))
-    if state.now_ms < allowed:
-        return
-    to = state.config.voters[voter]
-    sends = clearing_certificates(state, view)[:ANSWER_CERTIFICATES_MAX]
-    if not sends:
-        return
-    state.straggler[voter] = (state.now_ms + span, min(span * 2, state.config.delta_cap_ms))
-    state.draft.sends.extend(Send(c, to, Priority.ANSWER) for c in sends)
-
-
-def clearing_certificates(state: State, view: int) -> list[Certificate]:
-    """Return what clears `view` and the views above it here: the newest FC first, then certificates by view."""
-    found: list[Certificate] = []
-    if state.final_fc is not None and state.final_view >= view:
-        found.append(state.final_fc)
-    for number in sorted(v for v in state.views if v >= view and v > state.final_view):
-        slots = state.views[number]
-        found.extend(c for c in (slots.vc, slots.sc) if c is not None)
-    return found

@@ -312,6 +312,27 @@ MUTATIONS = (
         "test_r9_fetch.test_r9_a_heartbeat_heals_who_has_every_vc_but_not_the_fc",
     ),
     Mutation(
+        "every late vote is answered by everybody at once",
+        "stragglers",
+        "state.n * state.delta_base_ms // 8",
+        "0",
+        "test_r0_admit.test_r0_one_late_vote_is_not_answered_by_everybody",
+    ),
+    Mutation(
+        "who has applied everything is answered all the same",
+        "stragglers",
+        "    if held is not None and held.due_ms is not None and held.view <= view:",
+        "    if False:",
+        "test_r0_admit.test_r0_no_answer_to_who_shows_that_it_has_what_is_final",
+    ),
+    Mutation(
+        "who has moved on is answered all the same",
+        "stragglers",
+        "view > max(held.view, state.final_view):",
+        "False:",
+        "test_r0_admit.test_r0_no_answer_to_who_has_moved_on",
+    ),
+    Mutation(
         "a claim of one is asked about for ever",
         "claims",
         "        if doubt.asked < CLAIM_QUESTIONS_MAX:",
@@ -405,8 +426,8 @@ MUTATIONS = (
     Mutation(
         "no alarm after the checkpoint",
         "tally",
-        "        if differs(state, number, voter, digest):",
-        "        if False:",
+        "        if differs(state, number, voter, digest) or awaits_attest(state, voter, number):",
+        "        if awaits_attest(state, voter, number):",
         "test_r14_attest.test_r14_a_different_a_after_the_checkpoint_is_an_alarm_once",
     ),
 )

@@ -128,6 +128,15 @@ def test_messages_per_commit_grow_linearly(n: int) -> None:
     assert per_commit <= 4 * n + 4
 
 
+@pytest.mark.parametrize("n", [4, 10, 25, 50])
+def test_messages_per_commit_grow_linearly_also_with_jitter(n: int) -> None:
+    """Late votes are no stragglers: answered by everybody at once they cost 9.5 n publishes a commit at n = 50 (R0)."""
+    jitter = STEADY.replace("p99: 10ms", "p99: 200ms").format(n=n)
+    result = run_sim(parse_scenario(jitter, "test"), version="x")
+    assert result.commit_ms.count == 11
+    assert result.messages.published / result.commit_ms.count <= 5 * n + 8
+
+
 def test_commit_takes_four_delays_when_nothing_goes_wrong() -> None:
     """Submission, proposal, N, F: four one-way latencies of 10 ms."""
     result = run_sim(parse_scenario(STEADY.format(n=4), "test"), version="x")
