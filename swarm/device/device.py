@@ -32,7 +32,7 @@ from swarm.device.counters import Counter
 from swarm.device.deadlines import Deadlines
 from swarm.device.firmware.keeper import Keeper
 from swarm.device.firmware.policy import Firmware
-from swarm.device.firmware.view import view_of
+from swarm.device.firmware.view import View, view_of
 from swarm.device.guard import Guard
 from swarm.device.ledger import Happened, Ledger
 from swarm.device.outbox import Outbox
@@ -306,27 +306,27 @@ class Device:
 
     def _keep(self, keeper: Keeper, work: Work) -> None:
         """Let the firmware side see this turn; its entries are signed in it, the rest follows the transaction."""
-        heard = self._answers.peers_heard
-        view = view_of(
-            self._config.genesis,
-            self._config.me,
-            self.ledger,
-            self.replica.state,
-            self._store,
-            keeper.attests,
-            peers_heard=heard,
-            has_voted=self._has_voted,
-            now_ms=work.now_ms,
-        )
-        if view is None:
-            return
-        step = work.firmware = keeper.advance(view)
+        step = work.firmware = keeper.advance(self._view(keeper, work.now_ms))
         for command, tag in step.entries:
             if not self._own.put(Rollout.name, command, tag, reserved=True):
                 keeper.take_settled((tag,), work.now_ms, None)
         work.actions.extend(step.actions)
         for data in step.events:
             work.event(events.FIRMWARE, **data)
+
+    def _view(self, keeper: Keeper, now_ms: int) -> View:
+        return view_of(
+            self._config.genesis,
+            self._config.me,
+            keeper.rollout,
+            self.ledger,
+            self.replica.state,
+            self._store,
+            keeper.attests,
+            peers_heard=self._answers.peers_heard,
+            has_voted=self._has_voted,
+            now_ms=now_ms,
+        )
 
     def _run(self, work: Work) -> None:
         """Absorb, sign and apply until the core wants nothing more."""

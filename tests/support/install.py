@@ -70,9 +70,11 @@ def plan_of(data: bytes, digest: bytes, number: int, counter: int) -> InstallPla
     )
 
 
-def directory_release(number: int, *, counter: int = 1, main: bytes = b"", size: int = 6000) -> Release:
-    """Return a release of three files, one of them in a folder of a folder."""
-    generator = random.Random(number)
+def directory_release(
+    number: int, *, counter: int = 1, main: bytes = b"", size: int = 6000, seed: int | None = None
+) -> Release:
+    """Return a release of three files, one of them in a folder of a folder; equal seeds give equal large files."""
+    generator = random.Random(number if seed is None else seed)
     data = pack_bundle(
         {
             "__main__.py": main or b"VERSION = %d\n" % number,
@@ -138,8 +140,8 @@ class DirectoryRig:
     attempts: int = 3
     choices: list[Choice] = field(default_factory=list)
 
-    def set_up(self) -> DirectoryRig:
-        release = directory_release(1)
+    def set_up(self, size: int = 6000) -> DirectoryRig:
+        release = directory_release(1, size=size)
         set_up(self.disk, self.root, release.plan, release.data)
         return self
 

@@ -77,6 +77,13 @@ class Unit:
     def version(self) -> int:
         return self.status.running.number
 
+    def start_over(self, size: int) -> None:
+        """Lay the device out anew, with a first release of this size."""
+        fs = PosixFs()
+        fs.mkdir("/d")
+        fs.fsync_dir("/")
+        self.rig = DirectoryRig(ModelDisk(fs), "/d").set_up(size)
+
     def boot(self) -> None:
         """Let the launcher choose what it starts."""
         self.installer = Installer(self.rig.start())

@@ -49,7 +49,7 @@ class Keeper:
         self._firmware = firmware
         self._genesis = genesis
         self._me = me
-        self._rollout = rollout
+        self.rollout = rollout
         self._seed = seed
         self._entries = Entries()
         self.updater = Updater(firmware, self._entries, boot=boot, nonce=nonce, seed=seed)
@@ -76,13 +76,13 @@ class Keeper:
         if budget.r >= budget.u or in_trial is False:
             return False
         permit = None if self._record is None else self._record.permit
-        plan = None if permit is None else self._rollout.plan(permit.plan)
+        plan = None if permit is None else self.rollout.plan(permit.plan)
         reserve = 0 if plan is None or in_trial is None else plan.spec.reserve or 0
         return budget.r < budget.u - reserve
 
     @property
     def _record(self) -> Record | None:
-        return self._rollout.state.devices.get(self._me)
+        return self.rollout.state.devices.get(self._me)
 
     @property
     def attests(self) -> Mapping[int, Mapping[int, bytes]]:
@@ -155,7 +155,7 @@ class Keeper:
         step = self._step
         if view.height != self._height:
             self._height = view.height
-            self._duties = self._rollout.duties(self._me)
+            self._duties = self.rollout.duties(self._me)
             self._peers_for = b""
         release = self.updater.download.release
         if release != self._peers_for:
@@ -174,11 +174,11 @@ class Keeper:
         An observer asks its neighbours, since no other observer hears it; a voter is heard by all of them and asks
         some, different ones on each device.
         """
-        known = self._rollout.release(release) if release else None
+        known = self.rollout.release(release) if release else None
         if known is None:
             return ()
         digest = known.manifest.image_digest
-        devices = self._rollout.state.devices.values()
+        devices = self.rollout.state.devices.values()
         holders = [d.id for d in devices if (d.digest == digest and d.confirmed) or _is_sealed(d, digest)]
         voters = self._genesis.voter_ids
         heard_by = chunk_peers(self._genesis, self._me) if self._me not in voters else None
@@ -213,11 +213,11 @@ class Keeper:
             if slot.release:
                 held[slot.release] = (is_booted, slot.state)
         for id in self.server.offered:
-            release = self._rollout.release(id)
+            release = self.rollout.release(id)
             if id not in held or release is None or not release.is_wanted:
                 self.server.withdraw(id)
         for id, (is_booted, state) in held.items():
-            release = self._rollout.release(id)
+            release = self.rollout.release(id)
             is_there = is_booted or state in (SlotState.STAGED, SlotState.PREVIOUS, SlotState.ARMED)
             if release is not None and release.is_wanted and is_there:
                 self.server.offer(id, "booted" if is_booted else "sealed", install_plan(release))

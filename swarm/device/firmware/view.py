@@ -51,6 +51,7 @@ class View:
 def view_of(
     genesis: Genesis,
     me: DeviceId,
+    rollout: Rollout,
     ledger: Ledger,
     core: State,
     store: Store,
@@ -59,11 +60,8 @@ def view_of(
     peers_heard: Mapping[DeviceId, int],
     has_voted: bool,
     now_ms: int,
-) -> View | None:
-    """Return the view of this turn; None where genesis names no rollout."""
-    rollout = ledger.router.rollout
-    if rollout is None:
-        return None
+) -> View:
+    """Return the view of this turn; `attests` are those heard beside the core's (see `Keeper.attests`)."""
 
     def digest_at(height: int) -> bytes | None:
         own = core.applied.get(height)

@@ -44,13 +44,22 @@ class Canary:
         hold: Callable[[Operation], bool],
         size: int = 6000,
         test: Callable[[DeviceStatus], str | None] = lambda _status: "",
+        same_content: bool = False,
     ) -> None:
         self.fleet = fleet = self.make_fleet()
         fleet.advance(500, 20)
         for unit in fleet.units.values():
             unit.hold = hold
             unit.test = test
-        self.release = fleet.propose(2, release=directory_release(2, size=size))
+        if same_content:
+            # Release 2 is release 1 with another program: its large file is in the running image already.
+            for unit in fleet.units.values():
+                unit.start_over(size)
+            for id in fleet.units:
+                fleet.restart(id)
+            fleet.advance(500, 20)
+        made = directory_release(2, size=size, seed=1 if same_content else None)
+        self.release = fleet.propose(2, release=made)
         self.plan = fleet.plan(self.release, spec)
         fleet.until(lambda: self.stopped)
         self.id = self.stopped[0]
