@@ -43,6 +43,7 @@ from swarm.wire.messages import (
     AskSubmissions,
     Block,
     Blocks,
+    ChunkItem,
     Envelope,
     Item,
     Proposal,
@@ -55,6 +56,7 @@ from swarm.wire.messages import (
     decode_request,
     decode_submission,
     proposal_statement,
+    with_data,
 )
 from swarm.wire.statements import Certificate, Kind, SignedStatement, header_hash
 
@@ -156,6 +158,8 @@ class Admission:
                 return self._block(item)
             case Blocks():
                 return self._blocks(item)
+            case ChunkItem():
+                return self._chunk(frame, item)
 
     def _statement(self, statement: SignedStatement) -> list[Admitted]:
         if not _is_wellformed(statement):
@@ -275,7 +279,10 @@ class Admission:
             case Kind.REQUEST:
                 return self._request(envelope)
             case Kind.ANSWER:
-                return self._answer(frame, envelope)
+                answer = self._expected(frame, envelope)
+                if isinstance(answer.content, AnswerChunk):
+                    raise DecodeError("chunk-mismatch")
+                return self._answer(envelope, answer)
             case _:
                 raise DecodeError("unwanted-envelope")
 
@@ -304,8 +311,17 @@ class Admission:
             return [DeliveryAsk(envelope.sender, request)]
         return [ClientAsk(envelope.sender, request)]
 
-    def _answer(self, frame: FrameIn, envelope: Envelope) -> list[Admitted]:
-        """Let in what answers an open question of ours, once: that names our own counter, so no window is needed.
+    def _chunk(self, frame: FrameIn, item: ChunkItem) -> list[Admitted]:
+        """Let a chunk in with the bytes that its signer meant; anything else is nobody's word."""
+        envelope = item.envelope
+        if envelope.sender != frame.sender:
+            raise DecodeError("topic-sender-mismatch")
+        if envelope.kind != Kind.ANSWER:
+            raise DecodeError("unwanted-envelope")
+        return self._answer(envelope, with_data(self._expected(frame, envelope), item.data))
+
+    def _expected(self, frame: FrameIn, envelope: Envelope) -> Answer:
+        """Return what answers an open question of ours, once: that names our own counter, so no window is needed.
 
         A window would even refuse chunks, which leave after everything else and so fall behind their counters.
         """
@@ -316,6 +332,9 @@ class Admission:
             raise DecodeError("not-for-me")
         if not isinstance(answer.content, DELIVERY_ANSWERS) or not self._expects(envelope.sender, answer):
             raise DecodeError("unasked")
+        return answer
+
+    def _answer(self, envelope: Envelope, answer: Answer) -> list[Admitted]:
         if not self._verifier.envelope(envelope):
             raise DecodeError("bad-signature")
         return [DeliveryAnswer(envelope.sender, answer)]

@@ -18,11 +18,13 @@ from swarm.wire.messages import (
     Answered,
     AnswerLeaves,
     Ask,
+    ChunkItem,
     Envelope,
     Heartbeat,
     Item,
     Request,
     encode_frame,
+    without_data,
 )
 from swarm.wire.statements import Kind, envelope_bytes
 
@@ -65,11 +67,15 @@ class Outbox:
         """Queue a signed answer to a member's request; chunks and their leaves go as bulk, each in its own frame."""
         boot, n = self._counter.next()
         body = Answer(boot=boot, n=n, to=to, re_boot=request.boot, re_n=request.n, content=content)
-        envelope = self._envelope(Kind.ANSWER, encode(body))
-        if isinstance(content, AnswerChunk | AnswerLeaves):
-            self._bulk.append(OutFrame(Scope.TO, to, encode_frame((envelope,)), bulk=True))
+        if isinstance(content, AnswerChunk):
+            signed, data = without_data(body)
+            item: Item = ChunkItem(self._envelope(Kind.ANSWER, encode(signed)), data)
         else:
-            self.put(envelope, to)
+            item = self._envelope(Kind.ANSWER, encode(body))
+        if isinstance(content, AnswerChunk | AnswerLeaves):
+            self._bulk.append(OutFrame(Scope.TO, to, encode_frame((item,)), bulk=True))
+        else:
+            self.put(item, to)
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Queue a signed heartbeat."""

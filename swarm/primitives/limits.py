@@ -294,14 +294,17 @@ QUESTIONS_REMEMBERED: Final = 256
 CHUNKS_HELD_MAX: Final = 32
 """Checked chunks in memory that wait for the disk: 1 MiB, then nothing more is asked for."""
 
-CHUNKS_AHEAD_IN_ORDER: Final = 8
-"""How far ahead of the next chunk to write one is asked for where the back end takes them in order only."""
+CHUNKS_AHEAD_IN_ORDER: Final = 24
+"""How far ahead of the next chunk to write one is asked for where the back end takes them in order only.
+
+With the questions open it stays below CHUNKS_HELD_MAX, or the missing one could never be asked for.
+"""
 
 CHECKPOINT_CHUNKS: Final = 16
 """Chunks after which they are made durable; what a power cut costs at most."""
 
 CHECKPOINT_MS: Final = 1_000
-"""And at the latest so long after the first of them was written."""
+"""And at the latest so long after the first of them came."""
 
 ASKERS_SERVED_MAX: Final = 8
 """Askers of chunks served at a time: four chunks for each of them are 1 MiB that waits for the broker."""

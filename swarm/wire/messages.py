@@ -11,6 +11,8 @@ from typing import Annotated
 import msgspec
 
 from swarm.crypto.digest import sha256
+from swarm.crypto.merkle import leaf_hash
+from swarm.primitives.errors import DecodeError, check
 from swarm.primitives.limits import (
     ANSWER_BLOCKS_MAX,
     ANSWER_LEAVES_MAX,
@@ -115,7 +117,17 @@ class Blocks(msgspec.Struct, tag=7, array_like=True, forbid_unknown_fields=True,
     finality: Certificate | None
 
 
-Item = SignedStatement | Certificate | Proposal | SubmissionItem | Envelope | Block | Blocks
+class ChunkItem(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """An answer with a chunk. In the envelope's body the leaf hash stands for the bytes, which are `data`.
+
+    So a signature costs the same for a chunk of any size: whoever gets it must hash it anyway.
+    """
+
+    envelope: Envelope
+    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=CHUNK_BYTES_MAX)]
+
+
+Item = SignedStatement | Certificate | Proposal | SubmissionItem | Envelope | Block | Blocks | ChunkItem
 """Everything a frame may carry."""
 
 # ------------------------------------------------------------------------------------------ requests (Q)
@@ -327,7 +339,10 @@ class AnswerLeaves(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields
 
 
 class AnswerChunk(msgspec.Struct, tag=9, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """One chunk of a release, and its path to the chunk root where that was asked for (else empty)."""
+    """One chunk of a release, and its path to the chunk root where that was asked for (else empty).
+
+    It travels in a `ChunkItem`.
+    """
 
     release: Bytes32
     index: U32
@@ -364,6 +379,26 @@ class Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen
     re_boot: U63
     re_n: U63
     content: Answered
+
+
+def without_data(answer: Answer) -> tuple[Answer, bytes]:
+    """Return what is signed of an answer with a chunk, the leaf hash in place of its bytes, and these bytes."""
+    chunk = answer.content
+    check(isinstance(chunk, AnswerChunk), "only an answer with a chunk is sent in two parts")
+    data = chunk.data if isinstance(chunk, AnswerChunk) else b""
+    signed = msgspec.structs.replace(chunk, data=leaf_hash(data))
+    return msgspec.structs.replace(answer, content=signed), data
+
+
+def with_data(answer: Answer, data: bytes) -> Answer:
+    """Return the answer that `without_data` took apart.
+
+    Raises `DecodeError` (`chunk-mismatch`) when it is none, or when its signer did not mean these bytes.
+    """
+    chunk = answer.content
+    if not isinstance(chunk, AnswerChunk) or chunk.data != leaf_hash(data):
+        raise DecodeError("chunk-mismatch")
+    return msgspec.structs.replace(answer, content=msgspec.structs.replace(chunk, data=data))
 
 
 class Heartbeat(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):

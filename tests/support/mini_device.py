@@ -39,6 +39,8 @@ from swarm.wire.messages import (
     Block,
     Blocks,
     Checkpoint,
+    ChunkItem,
+    Envelope,
     Item,
     Proposal,
     Submission,
@@ -339,7 +341,7 @@ class MiniDevice:
                 inputs: list[Input] = [HeartbeatIn(sender, payload.finalized_view, payload.height)]
                 return inputs + (self._admit_statement(payload.attest) if payload.attest else [])
             case _:
-                assert not hasattr(payload, "signature"), "envelopes do not travel here"
+                assert not isinstance(payload, Envelope | ChunkItem), "envelopes do not travel here"
                 return [RequestIn(sender, payload)]
 
     def _admit_statement(self, statement: SignedStatement) -> list[Input]:

@@ -53,6 +53,7 @@ from swarm.wire.messages import (
     AskWindow,
     Block,
     Blocks,
+    ChunkItem,
     Envelope,
     Heartbeat,
     Item,
@@ -203,6 +204,7 @@ ITEMS: dict[str, Item] = {
         (Block(HEADER, (NOTE.raw, BUNDLE.raw)),), certificate(Kind.FINALIZE, 3, header_hash(HEADER))
     ),
     "blocks-without-finality": Blocks((Block(genesis_header(GENESIS.id), ()),), None),
+    "chunk": ChunkItem(envelope(Kind.ANSWER, "dev-2", b"answer"), b"\x00\xff" * 300),
 }
 
 ASKS: dict[str, Ask] = {

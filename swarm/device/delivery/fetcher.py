@@ -61,11 +61,12 @@ class FetchNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchStep:
-    """What shall be done now. Run `writes` and `checkpoint` as one operation and report it with `on_written`."""
+    """What shall be done now. Run `writes` as one operation and report it with `on_written`."""
 
     asks: tuple[tuple[DeviceId, AskLeaves | AskChunks], ...] = ()
     writes: tuple[tuple[int, bytes], ...] = ()
     checkpoint: bool = False
+    """True with writes: what is written is made durable by the same operation."""
     copy: tuple[int, ...] = ()
     """Once, with `reuse`: chunks to copy from the running image where it has them; report with `on_copied`."""
     notes: tuple[FetchNote, ...] = ()
@@ -76,7 +77,7 @@ class FetchStep:
     @property
     def has_write(self) -> bool:
         """Whether there is something for the back end to do."""
-        return bool(self.writes) or self.checkpoint
+        return bool(self.writes)
 
 
 @dataclass(slots=True)
@@ -136,12 +137,10 @@ class Fetcher:
         self._wanted = set(self._need)
         """Chunks neither durable, nor written, nor in memory."""
         self._held: dict[int, bytes] = {}
+        """Checked chunks that wait to be written; `_held_ms` = since when, at most."""
+        self._held_ms = 0
         self._writing: tuple[int, ...] = ()
-        self._busy = False
-        """A write is running."""
-        self._unsynced: dict[int, None] = {}
-        self._unsynced_ms = 0
-        self._checkpointing = False
+        """Those of the write that runs."""
         self._durable = count - len(self._need)
         self._questions: dict[tuple[DeviceId, int, int], set[int]] = {}
         self._notes: list[FetchNote] = []
@@ -204,25 +203,16 @@ class Fetcher:
             del self._questions[sender, answer.re_boot, answer.re_n]
 
     def on_written(self, bitmap: Bitmap) -> None:
-        """Take what is durable after the last write; what that write should have made durable and did not is fetched anew."""
-        if self._checkpointing:
-            gone = [index for index in (*self._unsynced, *self._writing) if index not in bitmap]
-            self._durable += len(self._unsynced) + len(self._writing) - len(gone)
-            self._unsynced.clear()
-            self._want_again(gone)
-        else:
-            if self._writing and not self._unsynced:
-                self._unsynced_ms = self._now_ms
-            self._unsynced.update(dict.fromkeys(self._writing))
+        """Take what is durable after the last write; what should be and is not is fetched anew."""
+        gone = [index for index in self._writing if index not in bitmap]
+        self._durable += len(self._writing) - len(gone)
         self._writing = ()
-        self._busy = self._checkpointing = False
+        self._want_again(gone)
 
     def on_write_failed(self) -> None:
-        """The last write failed: nothing since the last checkpoint is taken for written."""
-        self._want_again([*self._unsynced, *self._writing])
-        self._unsynced.clear()
-        self._writing = ()
-        self._busy = self._checkpointing = False
+        """The last write failed: nothing of it is taken for written."""
+        gone, self._writing = self._writing, ()
+        self._want_again(gone)
 
     def on_copied(self, indexes: Sequence[int]) -> None:
         """These chunks were found in the running image, written, and are durable; the rest is fetched."""
@@ -243,13 +233,13 @@ class Fetcher:
             self._reuse, self._copying = False, True
             copy = tuple(sorted(self._wanted))
         asks = self._ask(now_ms)
-        writes, checkpoint = self._write(now_ms)
+        writes = self._write(now_ms)
         notes, self._notes = tuple(self._notes), []
         self.counts.asks += len(asks)
         return FetchStep(
             asks=asks,
             writes=writes,
-            checkpoint=checkpoint,
+            checkpoint=bool(writes),
             copy=copy,
             notes=notes,
             wake_at_ms=self._wake_at_ms(now_ms),
@@ -323,23 +313,20 @@ class Fetcher:
             for group in _groups(indexes)
         )
 
-    def _write(self, now_ms: int) -> tuple[tuple[tuple[int, bytes], ...], bool]:
-        """Return what to write and whether to make it durable; nothing while a write runs."""
-        if self._busy:
-            return (), False
-        indexes = sorted(self._held)[:CHECKPOINT_CHUNKS]
+    def _write(self, now_ms: int) -> tuple[tuple[int, bytes], ...]:
+        """Return what to write and make durable in one go: sixteen chunks, what came in a second, or the rest."""
+        if self._writing or not self._held:
+            return ()
+        indexes = sorted(self._held)
         if self._in_order:
             first = self._first_unwritten()
             indexes = [index for offset, index in enumerate(indexes) if index == first + offset]
-        writes = tuple((index, self._held.pop(index)) for index in indexes)
-        open_count = len(writes) + len(self._unsynced)
-        is_due = open_count >= CHECKPOINT_CHUNKS or open_count + self._durable == self.plan.chunk_count
-        if self._unsynced and now_ms - self._unsynced_ms >= CHECKPOINT_MS:
-            is_due = True
-        self._checkpointing = is_due and open_count > 0
-        self._writing = tuple(indexes)
-        self._busy = bool(writes) or self._checkpointing
-        return writes, self._checkpointing
+        is_rest = len(indexes) + self._durable == self.plan.chunk_count
+        if len(indexes) < CHECKPOINT_CHUNKS and not is_rest and now_ms - self._held_ms < CHECKPOINT_MS:
+            return ()
+        self._writing = tuple(indexes[:CHECKPOINT_CHUNKS])
+        self._held_ms = now_ms
+        return tuple((index, self._held.pop(index)) for index in self._writing)
 
     # ------------------------------------------------------------------------------ parts
 
@@ -371,6 +358,8 @@ class Fetcher:
         self.counts.received += 1
         self.counts.bytes += len(chunk.data)
         self._wanted.discard(chunk.index)
+        if not self._held:
+            self._held_ms = now_ms
         self._held[chunk.index] = chunk.data
         for other in self._peers:
             other.forget(chunk.index, now_ms)
@@ -435,8 +424,8 @@ class Fetcher:
 
     def _wake_at_ms(self, now_ms: int) -> int | None:
         times = [self._peers.wake_at_ms(now_ms)]
-        if self._unsynced and not self._busy:
-            times.append(self._unsynced_ms + CHECKPOINT_MS)
+        if self._held and not self._writing and self._held_ms + CHECKPOINT_MS > now_ms:
+            times.append(self._held_ms + CHECKPOINT_MS)
         return min((time for time in times if time is not None), default=None)
 
 

@@ -15,7 +15,15 @@ from swarm.device.turn import OutFrame, Turn, TurnInput
 from swarm.lab.attackers.insider import Insider
 from swarm.transport.topics import Scope
 from swarm.wire.codec import encode
-from swarm.wire.messages import AnswerChunk, Envelope, decode_answer, decode_frame, encode_frame
+from swarm.wire.messages import (
+    ChunkItem,
+    Envelope,
+    decode_answer,
+    decode_frame,
+    encode_frame,
+    with_data,
+    without_data,
+)
 from swarm.wire.statements import Kind, envelope_bytes
 
 ENDLESS: Final = 25
@@ -57,15 +65,16 @@ class BadChunks:
     def forge(self, frame: OutFrame, change: _Change) -> OutFrame:
         """Return the frame with other bytes, signed anew."""
         (item,) = decode_frame(frame.payload)
-        answer = decode_answer(item.body if isinstance(item, Envelope) else b"")
-        content = answer.content
-        if isinstance(content, AnswerChunk):
-            content = msgspec.structs.replace(content, data=change(content.data))
-        body = encode(msgspec.structs.replace(answer, content=content))
+        if not isinstance(item, ChunkItem):
+            return frame
+        answer = with_data(decode_answer(item.envelope.body), item.data)
+        content = msgspec.structs.replace(answer.content, data=change(item.data))
+        signed, data = without_data(msgspec.structs.replace(answer, content=content))
+        body = encode(signed)
         message = envelope_bytes(self._insider.genesis.id, Kind.ANSWER, body)
         signature = sign(self._insider.keypair, message)
         envelope = Envelope(kind=Kind.ANSWER, sender=self._insider.id, body=body, signature=signature)
-        return replace(frame, payload=encode_frame((envelope,)))
+        return replace(frame, payload=encode_frame((ChunkItem(envelope=envelope, data=data),)))
 
 
 class EndlessChunks(BadChunks):
@@ -101,7 +110,4 @@ def _renumbered(number: int, data: bytes) -> bytes:
 def _has_chunk(frame: OutFrame) -> bool:
     if frame.scope is not Scope.TO:
         return False
-    for item in decode_frame(frame.payload):
-        if isinstance(item, Envelope) and item.kind == Kind.ANSWER:
-            return isinstance(decode_answer(item.body).content, AnswerChunk)
-    return False
+    return any(isinstance(item, ChunkItem) for item in decode_frame(frame.payload))

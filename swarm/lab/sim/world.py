@@ -42,8 +42,7 @@ from swarm.lab.sim.scheduler import Scheduler
 from swarm.primitives.errors import ConfigError
 from swarm.transport.topics import Scope
 from swarm.wire.genesis import APPS_DEFAULT, Genesis, Member, Role
-from swarm.wire.messages import AnswerChunk, Envelope, decode_answer, decode_frame
-from swarm.wire.statements import Kind
+from swarm.wire.messages import ChunkItem, decode_frame
 
 SHARED_VERIFICATIONS_MAX = 1 << 16
 """Signature checks remembered for all simulated devices together: a hundred views of fifty voters."""
@@ -280,9 +279,8 @@ class World:
 
     def _count_chunks(self, payload: bytes, record: FirmwareRecord) -> None:
         for item in decode_frame(payload):
-            if isinstance(item, Envelope) and item.kind == Kind.ANSWER:
-                if isinstance(decode_answer(item.body).content, AnswerChunk):
-                    record.count("sent")
+            if isinstance(item, ChunkItem):
+                record.count("sent")
 
     def _send(self, sender: str, receiver: str, frame: FrameIn) -> None:
         node = self.nodes[receiver] if receiver in self.nodes else self.operators[receiver]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from swarm.crypto.keys import KeyPair
@@ -25,12 +27,15 @@ from swarm.wire.messages import (
     AnswerWindow,
     Ask,
     AskLeaves,
+    ChunkItem,
     Envelope,
     Request,
     ask_chunks,
     decode_answer,
     decode_frame,
     encode_frame,
+    with_data,
+    without_data,
 )
 from swarm.wire.statements import Kind, envelope_bytes
 from tests.support.fleet import Fleet
@@ -76,9 +81,12 @@ class Door:
         n: int = 1,
         scope: Scope = Scope.TO,
         key: KeyPair | None = None,
+        spoil: Callable[[bytes], bytes] = bytes,
     ) -> list[object]:
-        body = encode(Answer(9, n, to, *re, content))
-        return self._give(Kind.ANSWER, sender, topic or sender, body, scope, key)
+        answer, data = Answer(9, n, to, *re, content), b""
+        if isinstance(content, AnswerChunk):
+            answer, data = without_data(answer)
+        return self._give(Kind.ANSWER, sender, topic or sender, encode(answer), scope, key, spoil(data))
 
     def ask(
         self, question: Ask, *, n: int = 1, to: DeviceId = "dev-0", key: KeyPair | None = None
@@ -87,10 +95,18 @@ class Door:
         return self._give(Kind.REQUEST, "dev-1", "dev-1", body, Scope.TO, key)
 
     def _give(
-        self, kind: Kind, sender: DeviceId, topic: DeviceId, body: bytes, scope: Scope, key: KeyPair | None
+        self,
+        kind: Kind,
+        sender: DeviceId,
+        topic: DeviceId,
+        body: bytes,
+        scope: Scope,
+        key: KeyPair | None,
+        data: bytes = b"",
     ) -> list[object]:
         signature = sign(key or keypair(sender), envelope_bytes(self.fleet.genesis.id, kind, body))
-        payload = encode_frame((Envelope(kind, sender, body, signature),))
+        envelope = Envelope(kind, sender, body, signature)
+        payload = encode_frame((ChunkItem(envelope, data) if data else envelope,))
         return list(self.admission.admit(FrameIn(topic, scope, payload)))
 
 
@@ -113,6 +129,37 @@ def test_a_forged_answer_is_dropped_and_the_true_one_still_passes() -> None:
     assert door.answer(key=keypair("dev-2")) == []
     assert door.admission.dropped == {"bad-signature": 1}
     assert len(door.answer()) == 1
+
+
+def test_a_chunk_with_other_bytes_than_its_signer_meant_is_nobodys_word_and_costs_no_signature() -> None:
+    """A broker may change bytes on the way: that must neither pass nor put blame on the sender."""
+    door = Door()
+    assert door.answer(spoil=lambda data: data + b"x") == []
+    assert door.admission.dropped == {"chunk-mismatch": 1}
+    assert door.checked == 0
+    assert len(door.answer()) == 1
+
+
+def test_bytes_beside_an_answer_that_has_none_are_refused() -> None:
+    door = Door()
+    assert door.answer(AnswerNoRelease(RELEASE), spoil=lambda _data: b"x") == []
+    assert door.admission.dropped == {"chunk-mismatch": 1}
+
+
+def test_a_chunk_has_one_way_to_travel() -> None:
+    """Signed as a whole it would be a second encoding of the same answer, and a dear one."""
+    door = Door()
+    body = encode(Answer(9, 1, "dev-0", 3, 5, CHUNK))
+    assert door._give(Kind.ANSWER, "dev-1", "dev-1", body, Scope.TO, None) == []
+    assert door.admission.dropped == {"chunk-mismatch": 1}
+
+
+def test_bytes_beside_anything_but_an_answer_are_refused() -> None:
+    door = Door()
+    body = encode(Request(9, 1, "dev-0", AskLeaves(RELEASE, 0, 4)))
+    assert door._give(Kind.REQUEST, "dev-1", "dev-1", body, Scope.TO, None, b"x") == []
+    assert door._give(Kind.ANSWER, "dev-1", "dev-2", body, Scope.TO, None, b"x") == []
+    assert door.admission.dropped == {"unwanted-envelope": 1, "topic-sender-mismatch": 1}
 
 
 def test_an_answer_of_another_kind_is_not_even_asked_about() -> None:
@@ -193,11 +240,11 @@ def test_one_chunk_per_frame_with_its_index_and_as_bulk_after_everything_else() 
     assert [(frame.scope, frame.to) for frame in frames[1:]] == [(Scope.TO, "dev-1")] * 4
     for n, frame in enumerate(frames[1:4]):
         (item,) = decode_frame(frame.payload)
-        assert isinstance(item, Envelope)
-        answer = decode_answer(item.body)
+        assert isinstance(item, ChunkItem)
+        answer = with_data(decode_answer(item.envelope.body), item.data)
         assert (answer.re_boot, answer.re_n) == (3, n)
         assert isinstance(answer.content, AnswerChunk)
-        assert answer.content.index == n
+        assert (answer.content.index, answer.content.data) == (n, b"x" * 4096)
     assert box.take() == ()
 
 

@@ -16,12 +16,14 @@ from swarm.device.delivery.fetcher import (
     LEFT_SLOW,
     USED_UP,
     Fetcher,
+    FetchStep,
 )
 from swarm.install.port import Bitmap
 from swarm.primitives.limits import (
     ANSWER_LEAVES_MAX,
     CHECKPOINT_CHUNKS,
     CHUNK_BYTES_MAX,
+    CHUNKS_AHEAD_IN_ORDER,
     CHUNKS_HELD_MAX,
     CHUNKS_OUTSTANDING_MAX,
     QUESTIONS_REMEMBERED,
@@ -211,7 +213,7 @@ def test_a_chunk_that_does_not_match_is_dropped_before_flash_and_its_sender_name
     one = world(peers=("a",), lies={"a": spoil})
     one.run(60_000)
     assert one.fetcher.counts.received == 0
-    assert one.medium.written == one.medium.durable == {}
+    assert one.medium.durable == {}
     assert notes(one)[0] == (BAD_CHUNK, "a")
     assert one.notes[0].index == chunk_asks(one, "a")[0].indexes[0]
 
@@ -252,6 +254,25 @@ def test_who_sent_a_bad_chunk_is_asked_last() -> None:
         break
     else:
         raise AssertionError("no seed asks the liar")
+
+
+def test_what_a_liar_was_asked_besides_is_asked_of_others_at_once() -> None:
+    one = world(peers=("liar", "b"))
+    fetcher = one.fetcher
+    fetcher.leaves = leaves_of(one.image)
+    liar, other = (fetcher._peers.get(peer) for peer in one.peers)
+    assert liar is not None
+    assert other is not None
+    other.not_before_ms = 10
+    ((_, ask),) = fetcher.advance(0).asks
+    fetcher.asked("liar", ask, 1, 1)
+    assert isinstance(ask, AskChunks)
+    fetcher.on_answer("liar", open_answer(one, "liar", 0, b"x" * 4096), 11)
+    step = fetcher.advance(11)
+    assert [(peer, ask.indexes) for peer, ask in step.asks if isinstance(ask, AskChunks)] == [
+        ("b", (0, 1, 2, 3))
+    ]
+    assert not liar.flights
 
 
 def test_asked_last_means_asked_when_nobody_else_is_left() -> None:
@@ -630,22 +651,24 @@ def test_a_checkpoint_comes_every_16_chunks_and_at_the_end() -> None:
     assert [chunks for _, chunks in one.medium.checkpoints] == [CHECKPOINT_CHUNKS, CHECKPOINT_CHUNKS, 8]
 
 
-def test_a_checkpoint_comes_within_a_second_of_the_first_write_and_not_more_often() -> None:
+def test_a_checkpoint_comes_within_a_second_of_the_first_chunk_and_not_more_often() -> None:
     one = world(chunks=30, peers=("a",), delay=lambda _peer: [300])
-    written: list[int] = []
-    original = one.medium.write
+    came: list[int] = []
+    given = one.give
 
-    def write(step: object, now_ms: int) -> Bitmap:
-        if getattr(step, "writes", ()):
-            written.append(now_ms)
-        return original(step, now_ms)  # type: ignore[arg-type]
+    def give(peer: str, answer: Answer) -> bool:
+        received = one.fetcher.counts.received
+        passed = given(peer, answer)
+        if one.fetcher.counts.received > received:
+            came.append(one.now_ms)
+        return passed
 
-    one.medium.write = write  # type: ignore[method-assign]
+    one.give = give  # type: ignore[method-assign]
     assert one.run(60_000)
     times = [at for at, _ in one.medium.checkpoints]
     assert len(times) > 3
     assert all(later - earlier >= 1_000 for earlier, later in pairwise(times[:-1]))
-    for at in written:
+    for at in came:
         assert min(time for time in times if time >= at) - at <= 1_000
 
 
@@ -678,7 +701,17 @@ def test_after_a_failed_write_nothing_since_the_last_checkpoint_counts() -> None
         one.run(one.now_ms + 1)
     assert set(one.medium.durable) == set(range(16))
     one.fetcher.on_write_failed()
-    one.medium.written.clear()
+    assert one.fetcher.counts.received == 20, "no write ran, so nothing is lost"
+    keep = one.medium.write
+
+    def refuse(step: FetchStep, now_ms: int) -> Bitmap:
+        del step, now_ms
+        return one.medium.have()
+
+    one.medium.write = refuse  # type: ignore[method-assign]
+    while one.fetcher.counts.received < 40:
+        one.run(one.now_ms + 1)
+    one.medium.write = keep  # type: ignore[method-assign]
     assert one.run(60_000)
     assert one.medium.image() == one.image
 
@@ -686,12 +719,26 @@ def test_after_a_failed_write_nothing_since_the_last_checkpoint_counts() -> None
 def test_one_write_at_a_time() -> None:
     one, fetcher = begun(peers=("a",), chunks=30)
     indexes = chunk_asks(one, "a")[0].indexes
-    one.fetcher.on_answer("a", open_answer(one, "a", indexes[0]), 5)
-    assert fetcher.advance(5).has_write
-    one.fetcher.on_answer("a", open_answer(one, "a", indexes[1]), 6)
+    fetcher.on_answer("a", open_answer(one, "a", indexes[0]), 5)
+    assert not fetcher.advance(1_004).has_write, "more may come within the second"
+    step = fetcher.advance(1_005)
+    assert [index for index, _ in step.writes] == [indexes[0]]
+    assert step.checkpoint
+    fetcher.on_answer("a", open_answer(one, "a", indexes[1]), 1_006)
     assert not fetcher.advance(5_000).has_write
-    fetcher.on_written(Bitmap.of(30, set()))
+    fetcher.on_written(Bitmap.of(30, {indexes[0]}))
     assert [index for index, _ in fetcher.advance(5_001).writes] == [indexes[1]]
+
+
+def test_a_write_that_failed_is_done_again_with_chunks_fetched_anew() -> None:
+    one, fetcher = begun(peers=("a",), chunks=30)
+    index = chunk_asks(one, "a")[0].indexes[0]
+    fetcher.on_answer("a", open_answer(one, "a", index), 5)
+    assert fetcher.advance(1_005).has_write
+    fetcher.on_write_failed()
+    assert index in fetcher._wanted
+    assert one.run(60_000)
+    assert one.medium.image() == one.image
 
 
 # ------------------------------------------------------------------------------------------ back ends and reuse
@@ -705,17 +752,33 @@ def test_without_random_write_chunks_are_written_in_order_only(seed: int) -> Non
     assert one.medium.image() == one.image
 
 
-def test_in_order_no_more_than_eight_chunks_ahead_are_asked_for() -> None:
-    """The first chunk never comes: what follows it waits in memory, and is little."""
+def test_in_order_what_runs_ahead_of_a_lost_chunk_is_bounded_and_the_lost_one_is_still_asked_for() -> None:
+    lost: list[Answer] = []
 
     def lose_first(answer: Answer) -> list[Answer]:
         is_first = isinstance(answer.content, AnswerChunk) and answer.content.index == 0
+        if is_first:
+            lost.append(answer)
         return [] if is_first else [answer]
 
     one = world(chunks=50, peers=("a",), in_order=True, lies={"a": lose_first})
     one.run(60_000)
-    assert max(index for ask in chunk_asks(one, "a") for index in ask.indexes) == 7
-    assert one.medium.written == {}
+    assert max(index for ask in chunk_asks(one, "a") for index in ask.indexes) == CHUNKS_AHEAD_IN_ORDER - 1
+    assert one.medium.durable == {}
+    assert len(lost) > 3
+    assert CHUNKS_AHEAD_IN_ORDER + CHUNKS_OUTSTANDING_MAX <= CHUNKS_HELD_MAX
+    one.lies.clear()
+    assert one.run(120_000)
+    assert one.medium.image() == one.image
+
+
+def test_a_back_end_that_writes_in_order_is_not_waked_for_a_chunk_it_cannot_write() -> None:
+    one, fetcher = begun(peers=("a",), chunks=30, in_order=True)
+    fetcher.on_answer("a", open_answer(one, "a", 1), 5)
+    step = fetcher.advance(1_006)
+    assert not step.has_write
+    assert step.wake_at_ms is not None
+    assert step.wake_at_ms > 1_006
 
 
 def test_chunks_equal_to_ones_of_the_running_image_are_not_fetched() -> None:
@@ -788,6 +851,21 @@ def test_peers_that_are_no_longer_given_are_not_asked() -> None:
     assert one.run(60_000)
     assert len(one.asked["a"]) == asked
     assert one.medium.image() == one.image
+
+
+def test_what_was_asked_of_a_peer_that_is_no_longer_given_is_asked_of_others_at_once() -> None:
+    one, fetcher = begun(peers=("a", "b"), chunks=30)
+    gone = next(peer for peer in one.peers if chunk_asks(one, peer))
+    left = next(peer for peer in one.peers if peer != gone)
+    fetcher.set_peers((left,))
+    step = fetcher.advance(one.now_ms)
+    assert sorted(index for _, ask in step.asks if isinstance(ask, AskChunks) for index in ask.indexes) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert {peer for peer, _ in step.asks} == {left}
 
 
 def test_without_peers_it_waits_and_asks_for_nothing() -> None:
