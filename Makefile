@@ -49,8 +49,9 @@ check: $(DEVELOP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# One worker a core: the tests share nothing but the machine. `make test ARGS="-n 0 -x"` runs them in one process.
 test: check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 demo: $(RUNTIME)
 	@$(BIN)/python -m swarm.cli.demo $(ARGS)
