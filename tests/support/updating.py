@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from firmware_sim.posixfs import PosixFs
 from swarm.apps.rollout.app import Rollout
-from swarm.apps.rollout.entries import Approve, Command, MakePlan, Propose, encode_command
+from swarm.apps.rollout.entries import Approve, Command, MakePlan, Propose, Report, encode_command
+from swarm.apps.rollout.events import Ran, decode_event
 from swarm.apps.rollout.manifest import FORMAT, Manifest, encode_manifest, sign_release, sorted_signatures
 from swarm.apps.rollout.spec import PlanSpec
 from swarm.apps.rollout.state import Device as Record
 from swarm.apps.rollout.state import Plan
-from swarm.apps.router import Router
+from swarm.apps.router import Refusal, Router, read_body
 from swarm.behaviours.actions import SelfTest, SelfTested
 from swarm.crypto.merkle import leaf_hash
 from swarm.crypto.signing import verify
@@ -39,6 +40,7 @@ from swarm.primitives.ids import DeviceId
 from swarm.storage.memory import PowerCut
 from swarm.transport.topics import Scope
 from swarm.wire.genesis import Genesis
+from swarm.wire.leaves import decode_leaf
 from swarm.wire.messages import Envelope, SubmissionItem, decode_frame, decode_request, encode_frame
 from swarm.wire.statements import Kind
 from tests.support.fleet import DELTA_MS, Fleet, Member
@@ -59,7 +61,7 @@ class Unit:
         fs.fsync_dir("/")
         self.rig = DirectoryRig(ModelDisk(fs), "/d").set_up()
         self.installer = Installer(self.rig.start())
-        self.is_healthy = False
+        self.healths = 0
         self.orders: list[Operation] = []
         self.refuse: Callable[[Operation], InstallDone | None] = lambda _operation: None
         self.test: Callable[[DeviceStatus], str | None] = lambda _status: ""
@@ -87,7 +89,7 @@ class Unit:
     def boot(self) -> None:
         """Let the launcher choose what it starts."""
         self.installer = Installer(self.rig.start())
-        self.is_healthy = False
+        self.healths = 0
         self.held, self.untested = [], []
 
     def run(self, order: Install) -> InstallDone | None:
@@ -191,7 +193,7 @@ class UpdatingFleet(Fleet):
                 else:
                     self.put(id, SelfTested(tag, said))
             case Healthy():
-                unit.is_healthy = True
+                unit.healths += 1
             case Reboot():
                 self.crash(id)
                 self.start(id)
@@ -290,6 +292,22 @@ class UpdatingFleet(Fleet):
         keeper = self.members[id].running.keeper
         assert keeper is not None
         return keeper
+
+    def reports(self) -> list[tuple[DeviceId, Report, int]]:
+        """Return (device, report, position of the one before) of every report on the log."""
+        store = next(member.store for id, member in self.members.items() if self.is_up(id))
+        found = []
+        position = 0
+        while (data := store.leaf(position)) is not None:
+            position += 1
+            event = decode_leaf(data).event
+            if event is None or event.app != Rollout.name:
+                continue
+            body = read_body(event.body)
+            made = None if isinstance(body, Refusal) else decode_event(body)
+            if isinstance(made, Ran):
+                found.append((made.device, made.report, made.before))
+        return found
 
     def versions(self) -> dict[str, int]:
         return {id: unit.version for id, unit in self.units.items()}

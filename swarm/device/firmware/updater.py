@@ -299,7 +299,12 @@ class Updater:
             return
         spare = inspection.status.spare
         if is_held(spare, task.arm.target) and spare.release == task.release:
-            self._ask(view, task, step)
+            fell_back = inspection.outcome.outcome is Outcome.FELL_BACK and spare.state is SlotState.FAILED
+            if task.way == "tail" and fell_back:
+                # Nobody asked for this start but the device itself: it would come round to the same end for ever.
+                self._refuse_task(view, inspection, task, "fell-back", step)
+            else:
+                self._ask(view, task, step)
             return
         reason = why_not_fetch(view, inspection, task, self._firmware.class_id)
         reason = reason or self.download.refused.get(task.release, "")

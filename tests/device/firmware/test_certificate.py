@@ -73,6 +73,7 @@ def test_w5_not_itself_and_nobody_at_risk() -> None:
 def test_w5_only_from_the_permit_on() -> None:
     assert not holds(view(at(19, 1, 2, 3)))
     assert holds(view(at(20, 1, 2) | at(25, 3)))
+    assert not holds(view(at(20, 1, 2) | at(19, 3))), "who has not applied the permit may not know of it"
 
 
 def test_w5_attestations_cover_the_own_entry_of_this_boot() -> None:

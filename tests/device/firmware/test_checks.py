@@ -128,7 +128,7 @@ def test_a_device_that_is_not_at_completed_never_touches_the_other_slot(asked: A
     ],
 )
 def test_a_device_that_cannot_follow_says_why_and_goes_on_as_it_is(
-    changes: dict[str, object], reason: str
+    changes: dict[str, Any], reason: str
 ) -> None:
     fleet = UpdatingFleet()
     fleet.advance(500, 20)

@@ -245,6 +245,23 @@ def test_w12_a_device_without_another_image_runs_on_says_so_and_fetches_the_next
     assert set(fleet.versions().values()) == {3}
 
 
+def test_w12_a_permit_to_a_revoked_old_image_is_declined() -> None:
+    fleet = started()
+    second = fleet.the_plan(rolled_out(fleet, 2)).release
+    third = rolled_out(fleet, 3)
+    for unit in fleet.units.values():
+        unit.hold = kinds(ArmBoot)
+    fleet.operate(Rollback(third, stop=False))
+    fleet.until(lambda: any(unit.held for unit in fleet.units.values()))
+    id = next(id for id, unit in fleet.units.items() if unit.held)
+    fleet.units[id].held = []
+    fleet.operate(Revoke(second, "bad", ()))
+    fleet.until(lambda: fleet.rollout().release(second).state == "revoked")  # type: ignore[union-attr]
+    fleet.restart(id)
+    fleet.until(lambda: fleet.told(id, "declined"))
+    assert fleet.told(id, "declined")[0]["reason"] == "revoked"
+
+
 # ------------------------------------------------------------------------------------------ W13, W14
 
 
