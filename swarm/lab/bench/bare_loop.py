@@ -20,7 +20,6 @@ import os
 import socket
 import sqlite3
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -29,6 +28,7 @@ import aiomqtt
 
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import SIGNATURE_BYTES, sign, verify
+from swarm.lab.processes.scratch import scratch_folder
 from swarm.primitives.errors import ConfigError, TransportError
 from swarm.transport.url import parse_broker, tls_context
 
@@ -94,8 +94,8 @@ class _Phase:
 
 async def _measure(broker_url: str, devices: int, commits: int, seconds: float) -> BareLoopResult:
     workers: list[asyncio.subprocess.Process] = []
-    with tempfile.TemporaryDirectory(prefix="swarm-bare-") as folder:
-        run = Path(folder).name.removeprefix("swarm-bare-")
+    with scratch_folder("swarm-bare-") as folder:
+        run = folder.name.removeprefix("swarm-bare-")
         try:
             for index in range(devices):
                 arguments = ["--index", index, "--devices", devices, "--broker", broker_url]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from swarm.lab.bench.fleet import VOTERS, Fleet, new_folder
 from swarm.lab.bench.primitives import ask_broker_kind, measure_primitives
 from swarm.lab.bench.virtual import measure_simulator
 from swarm.lab.processes.folder import RunFolder
+from swarm.lab.processes.scratch import scratch_folder
 from swarm.primitives.errors import ConfigError, TransportError
 from swarm.transport.broker import EmbeddedBroker, answers_connect
 from swarm.transport.url import parse_broker
@@ -84,11 +84,11 @@ async def measure(
             hint=f"{SECONDS_MIN:g} to {SECONDS_MAX:g}",
         )
     shares = _Shares(seconds)
-    with tempfile.TemporaryDirectory(prefix="swarm-bench-") as path:
+    with scratch_folder("swarm-bench-") as path:
         async with _broker(broker) as figures:
             on_step("signatures, wire format, disk, broker", 0.0)
-            primitives = await measure_primitives(figures.url, Path(path), shares.primitives_s)
-            folder = new_folder(Path(path), figures.url)
+            primitives = await measure_primitives(figures.url, path, shares.primitives_s)
+            folder = new_folder(path, figures.url)
             try:
                 bare, commits, agent = await _measure_swarm(folder, figures.url, shares, on_step)
             finally:

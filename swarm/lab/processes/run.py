@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import heapq
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -16,6 +15,7 @@ from typing import Final
 from swarm.device.events import event_to_json
 from swarm.device.proofs import proof_of_key
 from swarm.device.turn import DeviceEvent
+from swarm.lab.processes.scratch import scratch_folder
 from swarm.lab.processes.supervisor import Supervisor
 from swarm.lab.scenario.collector import Collector, FinalState
 from swarm.lab.scenario.output import OutputFolder, name_proofs
@@ -44,7 +44,8 @@ LOOK_MS: Final = 250
 LOOK_PER_DEVICE_MS: Final = 10
 """More devices are asked less often: being watched must not be their main work."""
 
-_FOLDER_PREFIX: Final = "swarm-run-"
+FOLDER_PREFIX: Final = "swarm-processes-"
+"""Begins the name of a run's folder among the temporary files."""
 
 
 def run_mqtt(
@@ -65,8 +66,8 @@ def run_mqtt(
     check_engine(scenario, "mqtt")
 
     async def main() -> Result:
-        with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-            run = _Run(scenario, Path(folder), output, on_progress, broker)
+        with scratch_folder(FOLDER_PREFIX) as folder:
+            run = _Run(scenario, folder, output, on_progress, broker)
             return await run.result(version)
 
     # A notebook's own loop runs in this thread already.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from swarm.lab.processes.run import FOLDER_PREFIX
+from swarm.lab.processes.scratch import remove_orphans
 from tests.support.processes import all_gone, children_of, is_gone, kill_all, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.broker]
@@ -93,6 +95,15 @@ def test_sigkill_of_the_supervisor_leaves_no_process(running: Run) -> None:
     running.process.kill()
     running.process.wait()
     assert all_gone(running.pids, 5.0)
+    # Nobody was left to remove keys and stores; whoever runs next does it, and no sooner than its owner is gone.
+    assert len(list(running.temporary.iterdir())) == 1
+    remove_orphans(running.temporary, FOLDER_PREFIX)
+    assert list(running.temporary.iterdir()) == []
+
+
+def test_a_run_that_goes_on_keeps_its_folder(running: Run) -> None:
+    remove_orphans(running.temporary, FOLDER_PREFIX)
+    assert len(list(running.temporary.iterdir())) == 1
 
 
 def worker(supervisor: int) -> subprocess.Popen[bytes]:
