@@ -96,6 +96,52 @@ class SimulatorFigures(_Figures, frozen=True, kw_only=True):
     events_per_s: float
 
 
+class DeliveryFigures(_Figures, frozen=True, kw_only=True):
+    """A release on its way to `devices`, from one of them that is a voter; MB are 10^6 bytes."""
+
+    devices: int
+    image_bytes: int
+    chunk_bytes: int
+    bulk_mb_per_s: float
+    """Frames of a chunk's size through the same client, unsigned and unread: mean of the runs around the fetches."""
+    chunks_mb_per_s: float
+    """Chunks asked for, signed, checked and held, over all devices, without a rate cap and without commits."""
+    commits_per_s: int
+    chunk_rate_mb_per_s: float
+    """Rate cap while commits are timed."""
+    chunks_beside_mb_per_s: float
+    """What came of chunks beside the commits."""
+    idle_p50_ms: float
+    idle_p99_ms: float
+    """From `submit` to the log, `commits_per_s` by the clock, without chunks."""
+    loaded_p50_ms: float
+    loaded_p99_ms: float
+    """The same at the device that serves chunks, with chunks."""
+
+    @property
+    def bulk_share(self) -> float:
+        """What the chunks reach of the same client's bulk."""
+        return self.chunks_mb_per_s / self.bulk_mb_per_s
+
+    @property
+    def p99_ratio(self) -> float:
+        """How much longer the slowest commits take beside chunks."""
+        return self.loaded_p99_ms / self.idle_p99_ms
+
+
+class DeliveryResult(_Figures, frozen=True, kw_only=True):
+    """The figures of `swarm bench --delivery`."""
+
+    machine: MachineFigures
+    broker: BrokerFigures
+    delivery: DeliveryFigures
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data, floats with four significant digits."""
+        data: dict[str, Any] = _rounded(msgspec.to_builtins(self))
+        return data
+
+
 class BenchResult(_Figures, frozen=True, kw_only=True):
     """All figures of one machine and one broker."""
 

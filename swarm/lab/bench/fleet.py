@@ -19,9 +19,6 @@ from swarm.primitives.errors import TransportError
 
 VOTERS: Final = 4
 
-_SCENARIO: Final = parse_scenario(
-    f"{{name: bench, duration: 1s, devices: {{voters: {VOTERS}}}, budget: balanced}}", "swarm bench"
-)
 _START_TIMEOUT_S: Final = 40.0
 _GRACE_S: Final = 20.0
 _STOP_TIMEOUT_S: Final = 10.0
@@ -29,10 +26,14 @@ _STOP_TIMEOUT_S: Final = 10.0
 A = TypeVar("A", bound=Answer)
 
 
-def new_folder(path: Path, broker_url: str) -> RunFolder:
+def new_folder(path: Path, broker_url: str, *, observers: int = 0) -> RunFolder:
     """Write genesis, keys and sealed stores of a fresh swarm into the empty folder `path`."""
+    devices = f"{{voters: {VOTERS}, observers: {observers}}}"
+    scenario = parse_scenario(
+        f"{{name: bench, duration: 1s, devices: {devices}, budget: balanced}}", "swarm bench"
+    )
     # The name gets a random end even on a broker of our own: nothing here depends on it.
-    return RunFolder(path, _SCENARIO, broker_url=broker_url, shared_broker=True)
+    return RunFolder(path, scenario, broker_url=broker_url, shared_broker=True)
 
 
 class Fleet:

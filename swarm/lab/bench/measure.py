@@ -85,7 +85,7 @@ async def measure(
         )
     shares = _Shares(seconds)
     with scratch_folder("swarm-bench-") as path:
-        async with _broker(broker) as figures:
+        async with open_broker(broker) as figures:
             on_step("signatures, wire format, disk, broker", 0.0)
             primitives = await measure_primitives(figures.url, path, shares.primitives_s)
             folder = new_folder(path, figures.url)
@@ -155,7 +155,7 @@ async def _measure_swarm(
 
 
 @asynccontextmanager
-async def _broker(url: str | None) -> AsyncIterator[BrokerFigures]:
+async def open_broker(url: str | None) -> AsyncIterator[BrokerFigures]:
     """Give a broker that answers: an embedded one for None, which is gone afterwards."""
     if url is None:
         async with EmbeddedBroker() as embedded:

@@ -35,11 +35,48 @@ class Flood(_Line, frozen=True, tag="flood"):
     """At the beginning, not counted."""
 
 
+class Paced(_Line, frozen=True, tag="paced"):
+    """Submit `per_s` commands a second for `seconds`, whatever became of those before."""
+
+    seconds: float
+    per_s: int
+
+
 class Look(_Line, frozen=True, tag="look"):
     """Say what you cost and how far you are."""
 
 
-Order = OneByOne | Flood | Look
+class Offer(_Line, frozen=True, tag="offer"):
+    """Serve release `number` of the common image of `size` bytes from now on, with a rate cap where one is given."""
+
+    size: int
+    number: int
+    bytes_per_s: int | None
+
+
+class Fetch(_Line, frozen=True, tag="fetch"):
+    """Fetch that release from `peer`, for `seconds` at most."""
+
+    size: int
+    number: int
+    peer: str
+    seconds: float
+
+
+class SendStick(_Line, frozen=True, tag="send-stick"):
+    """Send frames as large as a chunk's, `size` bytes to each of `peers`: the measuring stick of a fetch."""
+
+    size: int
+    peers: tuple[str, ...]
+
+
+class TakeStick(_Line, frozen=True, tag="take-stick"):
+    """Wait for `size` bytes of it."""
+
+    size: int
+
+
+Order = OneByOne | Flood | Paced | Look | Offer | Fetch | SendStick | TakeStick
 
 # ------------------------------------------------------------------------------------------ answers
 
@@ -49,7 +86,7 @@ class Ready(_Line, frozen=True, tag="ready"):
 
 
 class Times(_Line, frozen=True, tag="times"):
-    """Answer to `OneByOne`: microseconds from the call of `submit` to the event of the commit."""
+    """Answer to `OneByOne` and `Paced`: microseconds from the call of `submit` to the event of the commit."""
 
     commits_us: tuple[int, ...]
 
@@ -70,13 +107,24 @@ class Cost(_Line, frozen=True, tag="cost"):
     log_size: int
 
 
+class Done(_Line, frozen=True, tag="done"):
+    """Answer to `Offer` and `SendStick`."""
+
+
+class Moved(_Line, frozen=True, tag="moved"):
+    """Answer to `Fetch` and `TakeStick`: what came, all of it checked in a fetch, and how long it took."""
+
+    size: int
+    seconds: float
+
+
 class Broken(_Line, frozen=True, tag="broken"):
     """The process ends because of this."""
 
     reason: str
 
 
-Answer = Ready | Times | Flooded | Cost | Broken
+Answer = Ready | Times | Flooded | Cost | Done | Moved | Broken
 
 ORDERS: Final[msgspec.json.Decoder[Order]] = msgspec.json.Decoder(Order)
 ANSWERS: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)

@@ -15,25 +15,37 @@ import random
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
 from swarm.agent.agent import Agent
 from swarm.agent.build import build_agent
 from swarm.agent.config import load_agent_config
+from swarm.agent.keyfile import read_key_file
+from swarm.crypto.keys import KeyPair
 from swarm.device import events
 from swarm.device.turn import DeviceEvent
+from swarm.lab.bench.chunks import ChunkStation
 from swarm.lab.bench.orders import (
     LINE_BYTES_MAX,
     ORDERS,
     Answer,
     Broken,
     Cost,
+    Done,
+    Fetch,
     Flood,
     Flooded,
     Look,
+    Moved,
+    Offer,
     OneByOne,
+    Order,
+    Paced,
     Ready,
+    SendStick,
+    TakeStick,
     Times,
     line_of,
 )
@@ -56,14 +68,17 @@ class Subject:
         """Build the agent of the settings file `config`; errors as in `build_agent`."""
         loaded = load_agent_config(config)
         self.device = loaded.device
+        self._station = ChunkStation()
         self._agent: Agent = build_agent(
             loaded,
             source=config,
             random=random.random,
             version=VERSION,
+            wrap_transport=self._station.wrap,
             on_event=self._on_event,
             on_link=self._on_link,
         )
+        self._station.join(self._agent, KeyPair(read_key_file(loaded.key)))
         self._number = 0
         self._signed: dict[int, asyncio.Future[None]] = {}
         """Last tag of a submission -> done when it was signed and published."""
@@ -77,32 +92,50 @@ class Subject:
         pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
         running = asyncio.create_task(self._agent.run())
         obeying = asyncio.create_task(self._obey(orders))
+        chunks = asyncio.create_task(self._station.run())
         try:
-            await asyncio.wait({running, obeying}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, obeying, chunks}, return_when=asyncio.FIRST_COMPLETED)
             self._agent.stop()
             await running
-            if obeying.done():
-                obeying.result()
+            for task in (obeying, chunks):
+                if task.done():
+                    task.result()
         finally:
             obeying.cancel()
+            chunks.cancel()
             pipe.close()
 
     async def _obey(self, orders: asyncio.StreamReader) -> None:
         while line := await orders.readline():
-            match ORDERS.decode(line):
-                case OneByOne() as order:
-                    answer: Answer = await self._submit_one_by_one(order)
-                case Flood() as order:
-                    answer = await self._flood(order)
-                case Look():
-                    ledger = self._agent.device.ledger
-                    answer = Cost(
-                        rss_bytes=_rss_bytes(),
-                        cpu_s=time.process_time(),
-                        height=ledger.height,
-                        log_size=ledger.frontier.size,
-                    )
-            _say(answer)
+            _say(await self._answer(ORDERS.decode(line)))
+
+    async def _answer(self, order: Order) -> Answer:
+        match order:
+            case OneByOne():
+                return await self._submit_one_by_one(order)
+            case Flood():
+                return await self._flood(order)
+            case Paced():
+                return await self._submit_paced(order)
+            case Offer():
+                self._station.offer(order.size, order.number, order.bytes_per_s)
+                return Done()
+            case Fetch():
+                moved = await self._station.fetch(order.size, order.number, order.peer, order.seconds)
+                return Moved(size=moved[0], seconds=moved[1])
+            case SendStick():
+                await self._station.send_stick(order.size, order.peers)
+                return Done()
+            case TakeStick():
+                return Moved(size=order.size, seconds=await self._station.take_stick(order.size))
+            case Look():
+                ledger = self._agent.device.ledger
+                return Cost(
+                    rss_bytes=_rss_bytes(),
+                    cpu_s=time.process_time(),
+                    height=ledger.height,
+                    log_size=ledger.frontier.size,
+                )
 
     # ------------------------------------------------------------------------------ work
 
@@ -116,6 +149,24 @@ class Subject:
                     await self._submit(1)
                     times.append((time.perf_counter_ns() - began_ns) // 1000)
         return Times(commits_us=tuple(times[order.warm_up :]))
+
+    async def _submit_paced(self, order: Paced) -> Times:
+        """Submit by the clock: what is late does not make the next ones later, so nothing is left out."""
+        began = time.monotonic()
+        times: list[int] = []
+
+        def note_from(began_ns: int) -> Callable[[asyncio.Future[None]], None]:
+            return lambda _future: times.append((time.perf_counter_ns() - began_ns) // 1000)
+
+        flying: list[asyncio.Future[None]] = []
+        for number in range(int(order.seconds * order.per_s)):
+            await asyncio.sleep(max(0.0, began + number / order.per_s - time.monotonic()))
+            began_ns = time.perf_counter_ns()
+            future = self._submit(1)
+            future.add_done_callback(note_from(began_ns))
+            flying.append(future)
+        await asyncio.wait(flying, timeout=_DRAIN_TIMEOUT_S)
+        return Times(commits_us=tuple(times))
 
     async def _flood(self, order: Flood) -> Flooded:
         began = time.monotonic()

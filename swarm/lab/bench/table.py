@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from swarm.lab.bench.figures import BenchResult
+from swarm.lab.bench.figures import BenchResult, DeliveryResult
 
 
 def render(result: BenchResult) -> RenderableType:
@@ -22,7 +22,46 @@ def render(result: BenchResult) -> RenderableType:
     )
 
 
-def _headline(result: BenchResult) -> Text:
+def render_delivery(result: DeliveryResult) -> RenderableType:
+    """Return what `swarm bench --delivery` prints."""
+    found = result.delivery
+    mib = found.image_bytes // (1024 * 1024)
+    return Group(
+        _headline(result),
+        _two_columns(
+            f"{mib} MiB to {found.devices} devices",
+            (
+                (
+                    f"frames of {found.chunk_bytes // 1024} KiB, the client's bulk",
+                    f"{found.bulk_mb_per_s:.1f} MB/s",
+                ),
+                ("chunks, signed and checked", f"{found.chunks_mb_per_s:.1f} MB/s"),
+            ),
+        ),
+        _two_columns(
+            f"\n{found.commits_per_s} commits a second",
+            (
+                ("alone, p50", f"{found.idle_p50_ms:.2f} ms"),
+                ("alone, p99", f"{found.idle_p99_ms:.2f} ms"),
+                (
+                    f"beside {found.chunks_beside_mb_per_s:.2f} MB/s of chunks, p50",
+                    f"{found.loaded_p50_ms:.2f} ms",
+                ),
+                (
+                    f"beside {found.chunks_beside_mb_per_s:.2f} MB/s of chunks, p99",
+                    f"{found.loaded_p99_ms:.2f} ms",
+                ),
+            ),
+        ),
+        Text(
+            f"\n  chunks reach {found.bulk_share:.0%} of the same client's bulk;"
+            f" commits beside them take {found.p99_ratio:.2f} times as long (p99)\n",
+            style="bold",
+        ),
+    )
+
+
+def _headline(result: BenchResult | DeliveryResult) -> Text:
     machine, broker = result.machine, result.broker
     return Text(
         f"{machine.cpu}, {machine.cores} cores, {machine.arch}, Python {machine.python}\n"

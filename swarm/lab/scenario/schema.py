@@ -132,6 +132,8 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
     voters: Annotated[int, Between(1, VOTERS_MAX)]
     observers: Annotated[int, Between(0, MEMBERS_MAX - VOTERS_MAX)] = 0
     operators: Annotated[int, Between(0, OPERATORS_MAX)] = 0
+    gather_ms: DurationMs = msgspec.field(name="gather", default=0)
+    """How long an observer waits for more to take in with what has arrived; simulator only."""
     behaviour: BehaviourBlock | None = None
     each: Mapping[str, DeviceOverride] = {}
 
@@ -485,6 +487,8 @@ def check_engine(scenario: Scenario, engine: str) -> None:
         raise refuse("firmware", "firmware")
     if engine != "sim" and scenario.devices.operators:
         raise refuse("devices.operators", "an operator")
+    if engine != "sim" and scenario.devices.gather_ms:
+        raise refuse("devices.gather", "gather")
     for fault in scenario.faults:
         key = fault_key(fault)
         if key not in SUPPORTED_FAULTS[engine]:

@@ -34,6 +34,8 @@ class NodeConfig:
     base_ms: int
     """The device's monotonic clock at the world's start: no two devices agree on the time."""
     firmware: Firmware | None = None
+    gather_us: int = 0
+    """After something arrived, how long it waits for more before its turn."""
 
 
 class SimNode:
@@ -157,7 +159,7 @@ class SimNode:
         if self.device is None:
             return
         self._inbox.append(message)
-        self._plan(max(self._scheduler.now_us, self._busy_until_us))
+        self._plan(max(self._scheduler.now_us + self.config.gather_us, self._busy_until_us))
 
     # ------------------------------------------------------------------------------ turns
 

@@ -6,6 +6,7 @@ The table holds z / z99 for 64 equal steps of probability, finer in the tail; th
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import isqrt
 from random import Random
 from typing import Final
@@ -48,6 +49,7 @@ def sample_us(random: Random, median_us: int, p99_us: int) -> int:
     return median_us * factor >> 32 if exponent >= 0 else (median_us << 32) // factor
 
 
+@lru_cache(maxsize=1 << 16)
 def _power(base: int, exponent: int) -> int:
     """Return base ** (exponent / 4096) in 32 fractional bits, by square roots of the base."""
     whole, bits = divmod(exponent, _ONE)

@@ -206,6 +206,7 @@ class World:
             drift_ppm=seed % (2 * drift + 1) - drift,
             base_ms=1_000_000 + index * 7919,
             firmware=None if self.fleet is None else self.fleet.firmware_of(device),
+            gather_us=0 if device in self.genesis.voter_ids else scenario.devices.gather_ms * 1000,
         )
         if self.fleet is None:
             return SimNode(config, self.scheduler, self._verify, self._on_turn)

@@ -1,0 +1,290 @@
+"""Firmware chunks through an agent's own connection: the two sides of delivery as they ship, on an image in memory.
+
+It stands between the agent's inbox and its transport, so chunks and votes share a socket, an event loop and a core as
+they do in a device whose rollout runs; only the rollout itself, which says who fetches when, is left out. The measuring
+stick is the same transport with frames of the same size, unsigned and unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Final
+
+from swarm.agent.agent import Agent
+from swarm.agent.build import WrapTransport
+from swarm.crypto.keys import KeyPair
+from swarm.crypto.merkle import leaf_hash
+from swarm.crypto.signing import verify
+from swarm.device.admission import DELIVERY_ASKS, Admission, DeliveryAnswer, DeliveryAsk
+from swarm.device.counters import Counter
+from swarm.device.delivery.fetcher import Fetcher
+from swarm.device.delivery.leaves import root_of
+from swarm.device.delivery.server import ChunkServer, Read
+from swarm.device.firmware.operations import ReadLeaves
+from swarm.device.outbox import Outbox
+from swarm.device.turn import FrameIn
+from swarm.device.verifier import Verifier
+from swarm.install.port import Bitmap, InstallPlan
+from swarm.primitives.errors import DecodeError, InvariantError
+from swarm.primitives.ids import DeviceId
+from swarm.primitives.limits import CHUNK_BYTES_MAX
+from swarm.transport.topics import Scope
+from swarm.transport.transport import Frame, Inbox, Outgoing, Transport
+from swarm.wire.messages import Answer, ChunkItem, Envelope, decode_frame, decode_request
+from swarm.wire.statements import Kind
+
+CHUNK_BYTES: Final = CHUNK_BYTES_MAX
+
+_STICK: Final = b"\xc1"
+"""Begins a frame of the measuring stick; no message of the protocol begins so."""
+
+_STICK_AHEAD: Final = 256
+"""Frames of the stick that wait in the outbox: it never runs empty, and drops nothing."""
+
+
+@cache
+def image_of(size: int) -> bytes:
+    """Return the image that all processes of a measurement know."""
+    return hashlib.shake_128(b"swarm bench").digest(size)
+
+
+@cache
+def leaves_of(size: int) -> tuple[bytes, ...]:
+    """Return its leaves."""
+    image = image_of(size)
+    return tuple(leaf_hash(image[at : at + CHUNK_BYTES]) for at in range(0, size, CHUNK_BYTES))
+
+
+@cache
+def plan_of(size: int) -> InstallPlan:
+    """Return what the log would say of it; each fetch makes a release of its own of that."""
+    leaves = leaves_of(size)
+    digest = hashlib.sha256(image_of(size)).digest()
+    return InstallPlan(
+        release=digest,
+        number=1,
+        version="1",
+        counter=0,
+        vendor=bytes(16),
+        device_class=bytes(16),
+        file_bytes=size,
+        file_digest=digest,
+        image_digest=digest,
+        chunk_bytes=CHUNK_BYTES,
+        chunk_count=len(leaves),
+        chunk_root=root_of(leaves),
+    )
+
+
+def release_of(size: int, number: int) -> InstallPlan:
+    """Return release `number` of the image."""
+    return replace(plan_of(size), release=hashlib.sha256(b"%d" % number).digest())
+
+
+class _Sorter(Inbox):
+    """Passes on to the agent what is not the station's."""
+
+    def __init__(self, into: Inbox, take: Callable[[Frame], bool]) -> None:
+        super().__init__()
+        self._into = into
+        self._take = take
+        # One counter for both: what the agent's own inbox drops is what its transport reports.
+        self.dropped = into.dropped
+
+    def offer(self, frame: Frame) -> bool:
+        return self._take(frame) or self._into.offer(frame)
+
+
+class ChunkStation:
+    """Serves or fetches for one agent under measurement. `wrap` goes into `build_agent`, `join` comes after it."""
+
+    def __init__(self) -> None:
+        """Do nothing before the first order."""
+        self.wrap: WrapTransport = self._wrap
+        self._transport: Transport | None = None
+        self._frames: deque[Frame] = deque()
+        self._wake = asyncio.Event()
+        self._server: ChunkServer | None = None
+        self._fetcher: Fetcher | None = None
+        self._disk: dict[int, bytes] = {}
+        self._done = asyncio.Event()
+        self._stick_bytes = 0
+        self._leaves: tuple[bytes, ...] = ()
+        self._image = b""
+
+    def join(self, agent: Agent, keypair: KeyPair) -> None:
+        """Take part in the traffic of the agent; counters of its own do, for only other stations hear them."""
+        replica, genesis = agent.device.replica, agent.genesis
+        self._me = agent.me
+        self._outbox = Outbox(genesis.id, agent.me, keypair, Counter(agent.device.boot))
+        self._admission = Admission(genesis, agent.me, replica, Verifier(genesis, verify), self._expects)
+
+    # ------------------------------------------------------------------------------ orders
+
+    async def run(self) -> None:
+        """Work until cancelled: all that waits, then what follows from it, as an agent takes its turns."""
+        while True:
+            wake_at_ms = self._turn()
+            timeout_s = None if wake_at_ms is None else max(0.0, (wake_at_ms - _now_ms()) / 1000)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await asyncio.sleep(0)
+
+    def prepare(self, size: int) -> None:
+        """Make the image before anything is timed."""
+        plan_of(size)
+
+    def offer(self, size: int, number: int, bytes_per_s: int | None) -> None:
+        """Serve a release from now on."""
+        plan = release_of(size, number)
+        self._image, self._leaves = image_of(size), leaves_of(size)
+        self._server = ChunkServer(bytes_per_s=bytes_per_s, now_ms=_now_ms())
+        self._server.offer(plan.release, "booted", plan)
+
+    async def fetch(self, size: int, number: int, peer: DeviceId, seconds: float) -> tuple[int, float]:
+        """Fetch a release from `peer` for `seconds` at most; returns the bytes and the time it took."""
+        plan = release_of(size, number)
+        self._disk = {}
+        self._done.clear()
+        seed = self._me.encode()
+        self._fetcher = Fetcher(plan, Bitmap.of(plan.chunk_count, set()), now_ms=_now_ms(), seed=seed)
+        self._fetcher.set_peers((peer,))
+        began = time.monotonic()
+        self._wake.set()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._done.wait()
+        except TimeoutError:
+            pass
+        took_s = time.monotonic() - began
+        self._fetcher = None
+        if len(self._disk) == plan.chunk_count:
+            whole = b"".join(self._disk[index] for index in range(plan.chunk_count))
+            if whole != image_of(size):
+                raise InvariantError("a wrong image was fetched")
+        return sum(map(len, self._disk.values())), took_s
+
+    async def send_stick(self, size: int, peers: tuple[DeviceId, ...]) -> None:
+        """Send frames as large as a chunk's, `size` bytes to each of `peers`, as fast as the transport takes them."""
+        transport = self._connected()
+        payload = _STICK + bytes(CHUNK_BYTES - 1)
+        base = transport.counters()["published"]
+        sent = 0
+        for _ in range(0, size, CHUNK_BYTES):
+            for peer in peers:
+                while sent - (transport.counters()["published"] - base) >= _STICK_AHEAD:  # noqa: ASYNC110  -- the port has no event for it
+                    await asyncio.sleep(0.001)
+                transport.publish(Outgoing(Scope.TO, peer, payload))
+                sent += 1
+
+    async def take_stick(self, size: int) -> float:
+        """Wait until `size` bytes of the stick have come, some perhaps before this order; returns the seconds."""
+        began = time.monotonic()
+        while self._stick_bytes < size:
+            self._done.clear()
+            await self._done.wait()
+        self._stick_bytes -= size
+        return time.monotonic() - began
+
+    # ------------------------------------------------------------------------------ parts
+
+    def _wrap(self, connect: Callable[[Inbox], Transport], inbox: Inbox) -> Transport:
+        self._transport = connect(_Sorter(inbox, self._take))
+        return self._transport
+
+    def _connected(self) -> Transport:
+        if self._transport is None:
+            raise InvariantError("the agent was built without `wrap`")
+        return self._transport
+
+    def _take(self, frame: Frame) -> bool:
+        if frame.scope is not Scope.TO:
+            return False
+        if frame.payload.startswith(_STICK):
+            self._stick_bytes += len(frame.payload)
+            self._done.set()
+            return True
+        if not _is_delivery(frame.payload):
+            return False
+        self._frames.append(frame)
+        self._wake.set()
+        return True
+
+    def _expects(self, sender: DeviceId, answer: Answer) -> bool:
+        return self._fetcher is not None and self._fetcher.expects(sender, answer)
+
+    def _turn(self) -> int | None:
+        now_ms = _now_ms()
+        while self._frames:
+            frame = self._frames.popleft()
+            for admitted in self._admission.admit(FrameIn(frame.topic_sender, frame.scope, frame.payload)):
+                match admitted:
+                    case DeliveryAsk(sender=sender, request=request) if self._server is not None:
+                        self._server.ask(sender, request, now_ms)
+                    case DeliveryAnswer(sender=sender, answer=answer) if self._fetcher is not None:
+                        self._fetcher.on_answer(sender, answer, now_ms)
+                    case _:
+                        pass
+        times = [self._serve(now_ms), self._go_on(now_ms)]
+        for frame_out in self._outbox.take():
+            out = Outgoing(frame_out.scope, frame_out.to, frame_out.payload, frame_out.bulk)
+            self._connected().publish(out)
+        return min((at_ms for at_ms in times if at_ms is not None), default=None)
+
+    def _serve(self, now_ms: int) -> int | None:
+        server = self._server
+        if server is None:
+            return None
+        while True:
+            step = server.advance(now_ms)
+            for to, request, content in step.answers:
+                self._outbox.answer(to, request, content)
+            for read in step.reads:
+                server.on_read(read, self._read(read), now_ms)
+            if not step.reads:
+                return step.wake_at_ms
+
+    def _read(self, read: Read) -> bytes | tuple[bytes, ...]:
+        if isinstance(read, ReadLeaves):
+            return self._leaves
+        return self._image[read.offset : read.offset + read.count]
+
+    def _go_on(self, now_ms: int) -> int | None:
+        fetcher = self._fetcher
+        while fetcher is not None:
+            step = fetcher.advance(now_ms)
+            for peer, ask in step.asks:
+                fetcher.asked(peer, ask, *self._outbox.ask(peer, ask))
+            if step.done:
+                self._done.set()
+            if not step.has_write:
+                return step.wake_at_ms
+            self._disk.update(step.writes)
+            fetcher.on_written(Bitmap.of(fetcher.plan.chunk_count, set(self._disk)))
+        return None
+
+
+def _is_delivery(payload: bytes) -> bool:
+    try:
+        (item,) = decode_frame(payload)
+        if not isinstance(item, Envelope):
+            return isinstance(item, ChunkItem)
+        if item.kind == Kind.ANSWER:
+            return True
+        return item.kind == Kind.REQUEST and isinstance(decode_request(item.body).ask, DELIVERY_ASKS)
+    except (DecodeError, ValueError):
+        return False
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
