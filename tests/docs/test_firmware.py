@@ -67,6 +67,18 @@ def test_ten_invariants() -> None:
     ]
 
 
+def threats() -> list[str]:
+    """Return the names in the last column of the table of threats."""
+    rows = re.findall(r"^\|.*\| (`fw_[^|]*) \|$", section("10. Threats"), re.MULTILINE)
+    return [name for row in rows for name in re.findall(r"`(fw_\w+)`", row)]
+
+
+def test_every_threat_has_a_name_of_its_own_and_no_test_another() -> None:
+    assert len(threats()) == len(set(threats())) == 25
+    tested = [name for name in names_of_tests() if "fw_" in name]
+    assert [name for name in tested if not any(threat in name for threat in threats())] == []
+
+
 def test_the_states_of_the_exhausted_worlds_add_up() -> None:
     rows = re.findall(r"^\| `[\w-]+` \|[^|]*\| ([\d,]+) \| \d+ \|$", section("11. Invariants"), re.MULTILINE)
     assert len(rows) == 9
