@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.apps.decisions.rules import DecisionView, Outcome, decide
-from swarm.behaviours.actions import AskBallot, BallotReady, TellOutcome
+from swarm.behaviours.actions import AskBallot, BallotReady, SelfTest, SelfTested, TellOutcome
 from swarm.behaviours.behaviour import Ballot
 from swarm.behaviours.loader import Behaviours, LoadedBehaviour
 from swarm.behaviours.runner import ballot_from, run_actions
@@ -188,3 +188,50 @@ def test_whatever_a_behaviour_returns_the_device_goes_on(answer: object) -> None
         assert ready.decision == view.id
         assert ready.ballot is None or abs(ready.ballot) <= NUMBER_MAX
         assert (answer is not None and ready.ballot is None) == bool(results.faults)
+
+
+# ------------------------------------------------------------------------------------------ self tests
+
+
+class Checked(Scripted):
+    """A behaviour that says how it is."""
+
+    def __init__(self, says: object) -> None:
+        super().__init__(None)
+        self.says = says
+
+    def check_health(self, now_ms: int) -> str | None:
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("says", "reason"),
+    [
+        (None, ""),
+        ("no-sensor", "no-sensor"),
+        ("", "self-test"),
+        ("The sensor is gone", "self-test"),
+        ("x" * 33, "self-test"),
+        (7, "self-test"),
+        (OSError("unplugged"), "self-test-raised"),
+    ],
+)
+def test_a_self_test_is_a_code_for_the_log_and_words_for_people(says: object, reason: str) -> None:
+    results = run_actions(behaviours(Scripted(1), Checked(None), Checked(says)), [SelfTest(4)], 0)
+    (test,) = results.tests
+    assert (test.tag, test.reason) == (4, reason)
+    if says is not None and reason:
+        assert str(says) in test.detail
+    assert len(results.faults) == (reason == "self-test-raised")
+
+
+def test_a_device_without_such_behaviours_is_well() -> None:
+    assert run_actions(Behaviours(), [SelfTest(1)], 0).tests == (SelfTested(1, ""),)
+    assert run_actions(behaviours(Scripted(1)), [SelfTest(2)], 0).tests == (SelfTested(2, ""),)
+
+
+def test_the_first_that_is_not_well_gives_the_reason() -> None:
+    (test,) = run_actions(behaviours(Checked("first"), Checked("second")), [SelfTest(1)], 0).tests
+    assert test.reason == "first"

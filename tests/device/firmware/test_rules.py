@@ -18,7 +18,7 @@ from swarm.device.firmware.operations import (
     Withdraw,
 )
 from swarm.install.port import SlotState
-from tests.device.firmware.test_crash_table import Canary, kinds
+from tests.device.firmware.test_crash_table import Canary, everything, kinds
 from tests.support.install import directory_release
 from tests.support.updating import SPEC, UpdatingFleet
 
@@ -162,6 +162,32 @@ def test_w10_a_freeze_during_the_trial_takes_the_image_back_without_a_failure() 
     canary.unit.test = lambda _status: ""
     canary.until_confirmed()
     assert fleet.the_plan(canary.plan).generation == 1
+
+
+def test_w10_nobody_asks_while_the_log_would_refuse() -> None:
+    canary = Canary(hold=kinds(Seal))
+    fleet = canary.fleet
+    fleet.operate(Halt(canary.plan, of_class=False, reason="stop"))
+    fleet.until(lambda: fleet.the_plan(canary.plan).state == "frozen")
+    fleet.release_held(canary.id)
+    fleet.advance(30_000, 200)
+    assert fleet.told(canary.id, "sealed")
+    assert not fleet.told(canary.id, "asked")
+
+
+def test_nobody_asks_for_a_permit_before_the_log_knows_what_this_start_runs() -> None:
+    canary = Canary(hold=kinds(Seal))
+    fleet = canary.fleet
+    fleet.passes = lambda sender, _receiver, item: (
+        sender != canary.id or type(item).__name__ != "SubmissionItem"
+    )
+    fleet.restart(canary.id)
+    fleet.advance(15_000, 100)
+    assert canary.reports()[-1] == "started"
+    assert not fleet.told(canary.id, "asked")
+    assert canary.unit.did(Seal) == 1, "the one that the crash swallowed"
+    fleet.passes = everything
+    canary.until_confirmed()
 
 
 def test_w11_a_rollback_brings_everybody_back_to_the_old_image() -> None:
