@@ -168,6 +168,46 @@ def test_proposals_that_the_log_would_ignore_are_refused_before(happy: PuppetSwa
     assert state(happy)["height"] == before
 
 
+def test_a_release_for_another_class_moves_nobody_and_that_is_said(happy: PuppetSwarm) -> None:
+    assert happy.firmware("propose", happy.pack(8, "--class", "acme.example/door")).code == 0
+    assert happy.firmware("approve", 8).code == 0
+    done = happy.firmware("rollout", 8, "--detach", "--deadline", "1h")
+    assert done.code == 0, done.err
+    assert "warning: no device of this class has reported yet, so the plan will wait" in done.err
+    words = happy.firmware("status").out
+    assert words.count("/") >= 2, "with two classes each release names its own"
+
+    halted = happy.firmware("halt", "--class", "acme.example/door")
+    assert halted.code == 0, halted.err
+    assert "the class stands still" in halted.out
+    assert "stands still: votes" in happy.firmware("status").out
+    assert "stands still already" in happy.firmware("halt", "--class", "acme.example/door").out
+    (plan,) = (p for p in state(happy)["plans"] if p["release"] == state(happy)["releases"][-1]["id"])
+    resumed = happy.firmware("resume", plan["id"][:8])
+    assert resumed.code == 0, resumed.err
+    assert "goes on" in resumed.out
+    assert state(happy)["frozen_classes"] == {}
+
+
+def test_seed_serves_until_enough_devices_hold_the_image(happy: PuppetSwarm) -> None:
+    done = happy.firmware("seed", happy.folder / "2.swfw", "--until", 3, "--rate", "1MiB")
+    assert done.code == 0, done.err
+    assert re.fullmatch(r"6 devices hold release [0-9a-f]{8}; served 0 chunks, 0 bytes\n", done.out)
+    unknown = happy.firmware("seed", happy.pack(77))
+    assert unknown.code == 1
+    assert "is not on the log; first `swarm firmware propose`" in unknown.error_line
+    slow = happy.firmware("seed", happy.folder / "2.swfw", "--rate", "100")
+    assert slow.error_line == "--rate: below 1KiB a second every device would give up on it"
+
+
+def test_a_rollout_of_a_file_serves_it_and_not_while_detached(happy: PuppetSwarm) -> None:
+    done = happy.firmware("rollout", happy.folder / "2.swfw", "--detach")
+    assert done.code == 2
+    assert done.error_line == "--detach: with --detach nobody serves the file (use its number)"
+    again = happy.firmware("rollout", happy.folder / "2.swfw")
+    assert "is rolled out already" in again.error_line
+
+
 def test_a_release_of_another_swarm_is_refused(happy: PuppetSwarm, young: PuppetSwarm) -> None:
     done = happy.firmware("propose", young.pack(9))
     assert done.code == 2
@@ -197,7 +237,7 @@ def test_a_release_of_another_swarm_is_refused(happy: PuppetSwarm, young: Puppet
         (("consent", "obs-0"), 2, "DEVICE: 'obs-0' is no voter"),
         (("resume", "--without", "dev-9"), 2, "no plan that is frozen or active or planned"),
         (("halt",), 2, "no plan that is planned or active"),
-        (("halt", "--class", "acme.example/door"), 2, "--class: no release of this class is on the log"),
+        (("halt", "--class", "acme.example/window"), 2, "--class: no release of this class is on the log"),
         (("halt", "abcd", "--class", "acme.example/door"), 2, "--class: give PLAN or --class, not both"),
         (("halt", "--reason", "x" * 101), 2, "--reason: at most 100 characters"),
         (("abandon",), 2, "no plan that is frozen"),

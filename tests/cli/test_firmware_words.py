@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,17 +15,21 @@ from swarm.apps.rollout import events
 from swarm.apps.rollout.entries import Report
 from swarm.apps.rollout.events import Ran, RolloutEvent
 from swarm.apps.rollout.keys import KeySet
+from swarm.apps.rollout.manifest import sign_release
 from swarm.apps.rollout.spec import PlanSpec, Step, settle_spec
 from swarm.cli.firmware.follow import paint_plan, progress_of
 from swarm.cli.firmware.history import describe_history, intervals_of
 from swarm.cli.firmware.manifests import read_chunk_bytes, read_size
+from swarm.cli.firmware.release_file import ReleaseFile
+from swarm.cli.firmware.releases import check_proposal
 from swarm.cli.firmware.screen import Lines, reading
 from swarm.cli.firmware.status import describe_state, report_state
 from swarm.cli.firmware.words import describe_event, describe_spec, size_text
 from swarm.device.delivery.server import ServeCounts
+from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import ZERO_DIGEST
 from swarm.primitives.quorum import budget_of
-from tests.support.rollouts import RolloutLog
+from tests.support.rollouts import RolloutLog, make_manifest, release_keypairs
 
 ID = b"\xab" * 32
 CLASS = b"\x01" * 32
@@ -261,6 +266,29 @@ def test_status_of_an_empty_log() -> None:
     words = describe_state(_Session(log))  # type: ignore[arg-type]
     assert "releases: none was proposed yet" in words
     assert "devices: none has reported yet" in words
+
+
+def test_a_counter_below_what_devices_enforce_is_refused_before_it_is_logged() -> None:
+    log = RolloutLog()
+    for id in log.units:
+        log.units[id].counter = 5
+        log.report(id, "started")
+    session: Any = _Session(log)
+    session.release = log.app.release
+    keys = [pair.public for pair in release_keypairs()]
+    assert list(log.app.state.keys.keys) == sorted(keys)
+
+    def proposal(counter: int) -> ReleaseFile:
+        release = ReleaseFile(
+            manifest=make_manifest(log.genesis.id, 2, counter=counter), signatures=(), image=b""
+        )
+        for pair in release_keypairs()[:2]:
+            release = release.with_signature(sign_release(pair, release.id))
+        return release
+
+    with pytest.raises(ConfigError, match="security counter 4 is below 5, which devices enforce"):
+        check_proposal(session, proposal(4), Path("two.swfw"))
+    assert check_proposal(session, proposal(5), Path("two.swfw")) is None
 
 
 # ------------------------------------------------------------------------------ lines
