@@ -7,19 +7,29 @@ known as a device knows it, at the price of reading the log once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from swarm.agent.client.connect import Client
 from swarm.agent.client.results import ClientError
 from swarm.agent.own_apps import import_apps
 from swarm.apps.rollout.app import Rollout
 from swarm.apps.rollout.events import RolloutEvent, decode_event
-from swarm.apps.router import Factory, Refusal, Router, read_body
+from swarm.apps.router import Factory, Refusal, Router, read_body, state_root
+from swarm.crypto.digest import DIGEST_BYTES, sha256
+from swarm.crypto.merkle import Frontier
 from swarm.device.ledger import Ledger
-from swarm.primitives.errors import ConfigError, check
+from swarm.primitives.errors import ConfigError, DecodeError, ProofError, check
+from swarm.primitives.limits import SNAPSHOT_BYTES_MAX
+from swarm.primitives.version import VERSION
 from swarm.storage.store import Batch, StoredBlock
+from swarm.wire.codec import U63, Bytes32, Codec, encode
 from swarm.wire.genesis import Genesis
 from swarm.wire.leaves import decode_leaf
 from swarm.wire.sequence import Sequences, Verdict
@@ -100,12 +110,96 @@ class Replay:
                     logged.append(Logged(leaf.position, leaf.height, event.submission, made))
         return tuple(logged)
 
+    # ------------------------------------------------------------------------------ keeping it
+
+    def save(self) -> bytes:
+        """Return the state at this height, for `load` of the same program and swarm; not what `roots` holds."""
+        ledger = self._ledger
+        return encode(
+            _Kept(
+                program=VERSION,
+                swarm=self.genesis.id,
+                height=self.height,
+                tip=self.tip,
+                log_size=ledger.frontier.size,
+                frontier=ledger.frontier.hashes,
+                state=ledger.router.snapshot(ledger.sequences),
+            )
+        )
+
+    def load(self, data: bytes) -> None:
+        """Go on from what `save` returned; a fresh replay only. Raises `DecodeError`: then throw this one away."""
+        kept = _KEPT.decode(data)
+        if (kept.program, kept.swarm) != (VERSION, self.genesis.id):
+            raise DecodeError("other-program", "kept by another program or for another swarm")
+        ledger = self._ledger
+        ledger.sequences = ledger.router.restore(kept.state)
+        ledger.state_root = state_root(kept.state)
+        try:
+            ledger.frontier = Frontier(kept.log_size, kept.frontier)
+        except ProofError as error:
+            raise DecodeError("malformed", str(error)) from None
+        ledger.height = kept.height
+        self.tip = kept.tip
+        self.roots = {kept.height: self.log_root}
+
+
+class _Kept(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    program: str
+    swarm: Bytes32
+    height: U63
+    tip: Bytes32
+    log_size: U63
+    frontier: tuple[Bytes32, ...]
+    state: bytes
+
+
+_KEPT: Final[Codec[_Kept]] = Codec(_Kept, bytes_max=SNAPSHOT_BYTES_MAX + 4096)
+
 
 def counts_of(block: StoredBlock, sequences: Sequences) -> tuple[bool, ...]:
     """Return which submissions of a block count, as the core of every device finds (PROTOCOL section 2)."""
     ahead = sequences.copy()
     height = block.header.height
     return tuple(ahead.apply(item.body, height) is Verdict.COUNTS for item in block.submissions)
+
+
+def kept_replay(client: Client) -> Replay:
+    """Return a replay at the height where an earlier one was kept (`keep_replay`), at the genesis block without.
+
+    What is kept is this operator's own reckoning, believed like its key and its state beside it. Raises `ConfigError`.
+    """
+    replay = new_replay(client)
+    try:
+        data = _kept_path(client).read_bytes()
+        if sha256(data[DIGEST_BYTES:]) != data[:DIGEST_BYTES]:
+            return replay
+        replay.load(data[DIGEST_BYTES:])
+    except FileNotFoundError:
+        return replay
+    except (OSError, DecodeError):
+        # Damaged, or of another version: the log itself is read again.
+        return new_replay(client)
+    return replay
+
+
+def keep_replay(client: Client, replay: Replay) -> None:
+    """Keep the state for the next start; a disk that cannot take it costs time then, and nothing now."""
+    path = _kept_path(client)
+    draft = path.with_name(f".{path.name}.new")
+    data = replay.save()
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
+            file.write(sha256(data) + data)
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _kept_path(client: Client) -> Path:
+    return client.operator.state.with_suffix(".replay")
 
 
 def new_replay(client: Client) -> Replay:

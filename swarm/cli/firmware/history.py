@@ -78,7 +78,7 @@ def history(
         if json is not None:
             write_json({"device": device, "intervals": [_report(interval) for interval in intervals]}, json)
 
-    run_session(as_, work)
+    run_session(as_, work, whole=True)
 
 
 def reports_of(logged: Sequence[Logged], device: str) -> list[tuple[Logged, Report]]:

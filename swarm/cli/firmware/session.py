@@ -16,7 +16,15 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from swarm.agent.client.connect import Client
-from swarm.agent.client.replay import Logged, Replay, follow_log, new_replay, read_log
+from swarm.agent.client.replay import (
+    Logged,
+    Replay,
+    follow_log,
+    keep_replay,
+    kept_replay,
+    new_replay,
+    read_log,
+)
 from swarm.apps.rollout.app import Rollout
 from swarm.apps.rollout.entries import Command, encode_command
 from swarm.apps.rollout.manifest import Manifest
@@ -163,8 +171,11 @@ class Session:
             print(f"{logged.position:>8}  {describe_event(logged.event)}", flush=True)
 
 
-def run_session(operator: Path, work: Callable[[Session], Awaitable[T]]) -> T:
-    """Connect as `operator`, replay the log, do `work`, and return its result. Errors as in `run_client`."""
+def run_session(operator: Path, work: Callable[[Session], Awaitable[T]], *, whole: bool = False) -> T:
+    """Connect as `operator`, replay the log, do `work`, and return its result. Errors as in `run_client`.
+
+    The replay goes on from where the last command left it; `whole` reads everything anew, with all its events.
+    """
 
     async def run(client: Client) -> T:
         genesis = client.genesis
@@ -174,10 +185,15 @@ def run_session(operator: Path, work: Callable[[Session], Awaitable[T]]) -> T:
                 where=str(operator),
                 hint="make one with `swarm init --firmware K/N`",
             )
-        replay = new_replay(client)
+        replay = new_replay(client) if whole else kept_replay(client)
+        began = replay.height
         with reading("reading the log") as on_progress:
             logged = await read_log(client, replay, on_progress)
-        return await work(Session(client, replay, list(logged)))
+        try:
+            return await work(Session(client, replay, list(logged)))
+        finally:
+            if replay.height > began:
+                keep_replay(client, replay)
 
     return run_client(operator, run)
 

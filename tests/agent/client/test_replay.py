@@ -10,7 +10,7 @@ import pytest
 
 from swarm.agent.client.belief import Belief
 from swarm.agent.client.connect import connect
-from swarm.agent.client.replay import Logged, Replay, new_replay
+from swarm.agent.client.replay import Logged, Replay, keep_replay, kept_replay, new_replay
 from swarm.agent.client.results import SwarmStatus
 from swarm.agent.client.turn import VerifiedBlocks, WantBlocks, WantStatus, WantSubmit
 from swarm.apps.rollout.entries import Propose, encode_command
@@ -128,6 +128,54 @@ def test_own_applications_come_from_the_operators_file(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write("apps: {inventory: 'tests.support.own_app:Inventory'}\n")
     assert asyncio.run(replay()).height == 0
+
+
+def test_a_kept_replay_goes_on_where_it_was(served: tuple[Genesis, Blocks]) -> None:
+    genesis, answer = served
+    start = header_hash(genesis_header(genesis.id))
+    blocks = Belief(genesis, verify).blocks(answer, height=1, parent=start)
+    whole = Replay(genesis)
+    whole.absorb(blocks)
+    half = Replay(genesis)
+    half.absorb(blocks[:2])
+    again = Replay(genesis)
+    again.load(half.save())
+    assert (again.height, again.tip, again.log_root) == (half.height, half.tip, half.log_root)
+    again.absorb(blocks[2:])
+    assert again.save() == whole.save()
+
+
+@pytest.mark.parametrize("spoil", [b"", b"\x00", b"junk"])
+def test_what_was_not_kept_by_this_program_is_refused(spoil: bytes) -> None:
+    genesis = make_rollout_genesis()
+    with pytest.raises(DecodeError):
+        Replay(genesis).load(spoil)
+    other = Replay(make_rollout_genesis(5)).save()
+    with pytest.raises(DecodeError, match="other-program"):
+        Replay(genesis).load(other)
+
+
+def test_a_damaged_file_is_read_again_from_the_log(tmp_path: Path) -> None:
+    swarm("init", tmp_path / "s", "--devices", 1, "--firmware", "1/1")
+    path = tmp_path / "s" / "operator" / "operator.yaml"
+    kept = tmp_path / "s" / "operator" / "operator.replay"
+
+    async def play(height: int) -> int:
+        async with connect(path) as client:
+            replay = kept_replay(client)
+            found = replay.height
+            replay._ledger.height = height
+            keep_replay(client, replay)
+            return found
+
+    assert asyncio.run(play(7)) == 0
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert asyncio.run(play(7)) == 7
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert asyncio.run(play(7)) == 0
+    kept.unlink()
+    kept.mkdir()
+    assert asyncio.run(play(7)) == 0, "a disk that takes nothing costs only time"
 
 
 def test_blocks_that_do_not_follow_the_tip_are_a_bug(served: tuple[Genesis, Blocks]) -> None:
