@@ -132,8 +132,8 @@ def rollout(
     RELEASE may be the file itself; then its image is served to the voters meanwhile, as `seed` does. Ctrl-C ends the watching, never the rollout. Exit code 1 when it froze, was given up or taken back.
     """
     timeout_s = read_timeout_s(timeout)
-    path, bytes_per_s = file_of(release), read_rate(rate)
-    if path is not None and detach:
+    bytes_per_s = read_rate(rate)
+    if file_of(release) is not None and detach:
         raise ConfigError("with --detach nobody serves the file", where="--detach", hint="use its number")
     spec = PlanSpec(
         steps=read_steps(step or []),
@@ -151,34 +151,42 @@ def rollout(
     )
 
     async def work(session: Session) -> None:
-        served = None if path is None else load_release(path, session.genesis.id)
-        found = session.find_release(release if served is None else served.id.hex())
-        budget = session.genesis.budget
-        settled = checked_spec(spec, budget)
-        check_plannable(session, found)
-        for warning in warnings_of(spec, budget):
-            tell(f"warning: {warning}", LogLevel.WARNING)
-        if served is not None:
-            serve(session, served, bytes_per_s)
-        elif not holders_of(session, found.manifest):
-            tell(
-                "warning: no device holds the image yet; give the file itself, or run `swarm firmware seed` beside",
-                LogLevel.WARNING,
-            )
-        id = await session.submit(MakePlan(found.id, spec), timeout_s)
-        plan = session.replay.rollout.plan(id)
-        if plan is None:
-            raise CommandFailed(
-                "the log took the plan as a no-op: too many plans wait or run already (`swarm firmware status`)"
-            )
-        say(f"plan {short(id)} for release {short(found.id)} (number {found.manifest.number})")
-        say(f"  {describe_spec(settled)}")
+        plan = await _make_plan(session, release, spec, timeout_s, bytes_per_s)
         if detach:
             say(f"look at it: swarm firmware status --as {as_}")
         else:
             await follow_plan(session, plan, as_)
 
     run_session(as_, work)
+
+
+async def _make_plan(
+    session: Session, release: str, spec: PlanSpec, timeout_s: float, bytes_per_s: int | None
+) -> Plan:
+    """Check, warn, serve what was given as a file, and log the plan."""
+    path, budget = file_of(release), session.genesis.budget
+    served = None if path is None else load_release(path, session.genesis.id)
+    found = session.find_release(release if served is None else served.id.hex())
+    settled = checked_spec(spec, budget)
+    check_plannable(session, found)
+    for warning in warnings_of(spec, budget):
+        tell(f"warning: {warning}", LogLevel.WARNING)
+    if served is not None:
+        serve(session, served, bytes_per_s)
+    elif not holders_of(session, found.manifest):
+        tell(
+            "warning: no device holds the image yet; give the file itself, or run `swarm firmware seed` beside",
+            LogLevel.WARNING,
+        )
+    id = await session.submit(MakePlan(found.id, spec), timeout_s)
+    plan = session.replay.rollout.plan(id)
+    if plan is None:
+        raise CommandFailed(
+            "the log took the plan as a no-op: too many plans wait or run already (`swarm firmware status`)"
+        )
+    say(f"plan {short(id)} for release {short(found.id)} (number {found.manifest.number})")
+    say(f"  {describe_spec(settled)}")
+    return plan
 
 
 def checked_spec(spec: PlanSpec, budget: Budget) -> PlanSpec:
