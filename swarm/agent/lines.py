@@ -19,7 +19,7 @@ _KIND_WORDS: Final = {"P": "proposed two blocks", "N": "notarized two blocks", "
 
 
 _ORDINARY_DROPS: Final = frozenset(
-    {"duplicate", "stale", "above-window", "unwanted-block", "unwanted-envelope"}
+    {"duplicate", "stale", "late", "above-window", "unwanted-block", "unwanted-envelope"}
 )
 """What a swarm without any attacker refuses too: copies, late votes, answers that came twice."""
 

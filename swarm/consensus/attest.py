@@ -112,12 +112,13 @@ def _candidate(state: State) -> tuple[int | None, bool]:
     candidate = state.attest_candidate
     if not state.work and state.delivered_height in state.applied:
         candidate = max(candidate, state.delivered_height) if candidate or state.delivered_height else 0
+    floor = max(last, state.checkpoint_height)
     heard = [
         height
         for voter, slots in state.attests.items()
         if voter != state.me
         for height in slots
-        if height > max(last, state.checkpoint_height) and height in state.applied
+        if height > floor and height in state.applied
     ]
     if heard:
         candidate = max(heard)

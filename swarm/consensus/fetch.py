@@ -161,17 +161,21 @@ def _need_chain(
 def _need_clearing(state: State, needs: dict[Key, Need], delta: int) -> None:
     """A valid statement above cur: its signer knows cur cleared."""
     ahead = [voter for voter in sorted(state.ahead) if state.ahead[voter] > state.cur]
-    claimants = list(_voters_of(state, ahead))
-    _need_claim(state, needs, AskCertificates(view=state.cur), claimants, delta // 2)
+    if ahead:
+        claimants = list(_voters_of(state, ahead))
+        _need_claim(state, needs, AskCertificates(view=state.cur), claimants, delta // 2)
 
 
 def _need_claimed(state: State, needs: dict[Key, Need], delta: int) -> None:
     """A heartbeat with a higher finalized view or height."""
-    above = [s for s in sorted(state.claims) if state.claims[s][0] > state.final_view]
-    # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
-    _need_claim(state, needs, AskCertificates(view=state.final_view + 1), above, delta // 2)
-    higher = [s for s in sorted(state.claims) if state.claims[s][1] > state.delivered_height + 1]
-    _need_claim(state, needs, AskBlocks(height=state.delivered_height + 1), higher, delta // 2)
+    above = sorted(s for s, (view, _) in state.claims.items() if view > state.final_view)
+    if above:
+        # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
+        _need_claim(state, needs, AskCertificates(view=state.final_view + 1), above, delta // 2)
+    next_height = state.delivered_height + 1
+    higher = sorted(s for s, (_, height) in state.claims.items() if height > next_height)
+    if higher:
+        _need_claim(state, needs, AskBlocks(height=next_height), higher, delta // 2)
 
 
 def _need_claim(

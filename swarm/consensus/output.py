@@ -109,6 +109,7 @@ class Output:
     notes: tuple[tuple[str, int], ...] = ()
     """Observable happenings as (name, number): `entered` view, `skipped` view, `standstill`, `attest-mismatch`."""
     wake_at_ms: int | None = None
+    """When to call `advance` again at the latest, None for never; said in a quiet output only."""
 
     def is_quiet(self) -> bool:
         """Answer whether the loop of absorb, sign and apply has come to rest."""

@@ -177,11 +177,14 @@ class Replica:
             changed |= finalize.finalize(state)
             changed |= finalize.commit(state)
             changed |= attest.attest(state)
+        wake_at_ms = None
         if not state.draft.wanted and not state.draft.finalized:
             disseminate.disseminate(state)
             stragglers.answer_stragglers(state)
             fetch.fetch(state)
-        output = state.draft.freeze(self._wake_at_ms())
+            # Only a quiet output is waited upon; before that the caller comes back at once.
+            wake_at_ms = self._wake_at_ms()
+        output = state.draft.freeze(wake_at_ms)
         state.draft = Draft()
         return output
 

@@ -29,6 +29,19 @@ def on_late_vote(state: State, voter: int, view: int) -> None:
     state.stragglers[voter] = held
 
 
+def is_pointless(state: State, voter: int, view: int) -> bool:
+    """Answer whether a vote in a finalized view would change nothing here, so that its signature need not be checked.
+
+    Its voter was heard in that view or above, and an answer to it is not allowed yet. (That one is planned is no reason:
+    another item of the same frame may drop the plan.)
+    """
+    if view > state.final_view or state.heard[voter] < view:
+        return False
+    held = state.stragglers.get(voter)
+    allowed_at_ms = state.final_at_ms + state.config.delta_floor_ms if held is None else held.allowed_at_ms
+    return state.now_ms < allowed_at_ms
+
+
 def on_sign_of_life(state: State, voter: int, view: int) -> None:
     """Drop the planned answer: a new vote of `view` shows that its sender is no more where the late one was."""
     held = state.stragglers.get(voter)

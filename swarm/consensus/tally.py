@@ -7,7 +7,7 @@ from swarm.consensus.claims import CLEARING, on_answer
 from swarm.consensus.evidence import report
 from swarm.consensus.inputs import ProposalIn
 from swarm.consensus.state import Slots, State
-from swarm.consensus.stragglers import awaits_attest, on_late_vote, on_sign_of_life
+from swarm.consensus.stragglers import awaits_attest, is_pointless, on_late_vote, on_sign_of_life
 from swarm.primitives.limits import UNFINALIZED_VIEWS_MAX, VIEW_WINDOW
 from swarm.wire.messages import proposal_statement
 from swarm.wire.statements import Certificate, Kind, SignedStatement
@@ -27,6 +27,8 @@ def may_want_statement(state: State, kind: int, number: int, voter: int, digest:
         return "stale" if number <= state.checkpoint_height else None
     if number > state.cur and not state.in_window(number):
         return None if may_check_ahead(state, voter) else "above-window"
+    if is_pointless(state, voter, number):
+        return "late"
     slots = state.views.get(number)
     if slots is None:
         return None

@@ -184,6 +184,30 @@ def test_r0_a_heartbeat_of_less_does_not_spare_the_answer() -> None:
     assert answers(stage) == [("dev-2", F, 2)]
 
 
+def test_r0_a_vote_that_would_change_nothing_is_not_checked() -> None:
+    """The last F of every commit comes after the FC: no evidence, no news of its voter, and no answer yet."""
+    stage = Stage()
+    made = stage.make(1, GENESIS, (stage.submission(),))
+    stage.give(made)
+    stage.hear_votes(N, 1, [1, 2, 3], made.hash)
+    stage.hear_votes(F, 1, [1, 2], made.hash)
+    assert stage.state.final_view == 1
+
+    def why(voter: int) -> str | None:
+        return stage.device.up.why_drop_statement(F, 0, 1, voter, made.hash)
+
+    assert why(3) == "late"
+    stage.state.heard[3] = 0
+    assert why(3) is None, "the first word of a voter is news"
+    stage.state.heard[3] = 1
+    stage.pass_ms(DELTA_MS)
+    stage.inputs(Tick())
+    assert why(3) is None, "now it is answered"
+    stage.hear(stage.vote(F, 1, 3, made.hash), sender=3)
+    stage.pass_ms(WAIT_MS)
+    assert why(3) == "late", "it was answered a moment ago"
+
+
 def test_r0_one_late_vote_is_not_answered_by_everybody() -> None:
     """n devices that answer each of up to n late votes would be n squared messages a commit."""
     n = 40
