@@ -10,7 +10,7 @@ from swarm.apps.rollout.duties import Duties
 from swarm.apps.rollout.state import Device as Record
 from swarm.behaviours.actions import SelfTested
 from swarm.crypto.digest import sha256
-from swarm.device.admission import DeliveryAnswer, DeliveryAsk
+from swarm.device.admission import DeliveryAnswer, DeliveryAsk, Expected
 from swarm.device.delivery.ring import chunk_peers
 from swarm.device.delivery.server import ChunkServer
 from swarm.device.firmware.checks import install_plan
@@ -98,10 +98,10 @@ class Keeper:
         record = self._record
         return record is not None and record.permit is not None and height > 0
 
-    def expects(self, sender: DeviceId, answer: Answer) -> bool:
-        """Answer whether this is an answer to an open question for chunks."""
+    def expects(self, sender: DeviceId, answer: Answer) -> Expected:
+        """Answer whether this is an answer to an open question for chunks, and whether a signature must be checked."""
         fetcher = self.updater.download.fetcher
-        return fetcher is not None and fetcher.expects(sender, answer)
+        return Expected.NO if fetcher is None else fetcher.expects(sender, answer)
 
     # ------------------------------------------------------------------------------ inputs
 

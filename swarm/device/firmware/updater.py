@@ -284,11 +284,8 @@ class Updater:
     # ------------------------------------------------------------------------------ towards a permit
 
     def _work(self, view: View, duties: Duties, inspection: Inspection, step: Step) -> None:
-        """Do what the log asks of a settled device that has told it what it runs."""
-        record = view.record
+        """Do what the log asks of a settled device; the report of its start has gone before, or this were not reached."""
         task = duties.task
-        if record is None or not has_spoken(record, self._boot):
-            return
         if task is None or (self.download.release and self.download.release != task.release):
             self.download.stop()
         if task is None:
