@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
@@ -94,7 +95,24 @@ def _explain_usage(error: Any) -> None:
     """Print click's own words for a wrong option or argument, and where the right ones are listed."""
     context = getattr(error, "ctx", None)
     asked = f" (see `{context.command_path} --help`)" if context is not None else ""
-    print_error(f"{error.format_message().rstrip('.')}{asked}")
+    print_error(f"{_in_our_words(error.format_message()).rstrip('.')}{asked}")
+
+
+_LIBRARY_WORDS: Final = (
+    (re.compile(r"Input should be a valid integer.*"), r"must be a whole number"),
+    (re.compile(r"Input should be a valid number.*"), r"must be a number"),
+    (re.compile(r"Input should be a finite number.*"), r"must be a number"),
+    (re.compile(r"Input should be greater than or equal to (\S+)"), r"must be \1 or more"),
+    (re.compile(r"Input should be less than or equal to (\S+)"), r"must be \1 at most"),
+    (re.compile(r"Value error, (.*)"), r"\1"),
+)
+"""What stands beneath Typer judges values in words of programmers."""
+
+
+def _in_our_words(message: str) -> str:
+    for pattern, words in _LIBRARY_WORDS:
+        message = pattern.sub(words, message)
+    return message
 
 
 def _give_up_stdout() -> None:

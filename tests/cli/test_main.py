@@ -94,7 +94,16 @@ def test_nothing_asked_for_is_answered_with_help_on_stderr() -> None:
         (("--verbose",), "No such option: --verbose"),
         (("store",), "Missing command (see `swarm store --help`)"),
         (("init", "x"), "Missing option '--devices' (see `swarm init --help`)"),
-        (("init", "x", "--devices", "four"), "Invalid value for '--devices'"),
+        (
+            ("init", "x", "--devices", "four"),
+            "Invalid value for '--devices': must be a whole number (see `swarm init --help`)",
+        ),
+        (("log", "--as", "x", "--from", "-1"), "Invalid value for '--from': must be 0 or more (see"),
+        (("bench", "--seconds", "ten"), "Invalid value for '--seconds': must be a number (see"),
+        (
+            ("run", "x", "--engine", "foo"),
+            "Invalid value for '--engine': 'foo' is not one of 'sim', 'mqtt' (see `swarm run --help`)",
+        ),
         (("verify",), "Missing argument 'PROOF' (see `swarm verify --help`)"),
         (("broker", "--log-level", "loud"), "Invalid value for '--log-level'"),
     ],
