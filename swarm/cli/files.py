@@ -17,8 +17,26 @@ from swarm.wire.genesis import Genesis, parse_genesis
 STDOUT: Final = "-"
 """What stands for standard output where a file name is asked for."""
 
+
+def check_json_target(target: str | None) -> str | None:
+    """Return `target`; raises `ConfigError` before any work is done for what could not be written in the end."""
+    if target is not None and target != STDOUT:
+        try:
+            path = Path(target).absolute()
+            if not path.parent.is_dir():
+                raise ConfigError(f"there is no folder {Path(target).parent}", where="--json")
+            if path.is_dir():
+                raise ConfigError(f"{target} is a folder", where="--json")
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot be written: {_reason(error)}", where="--json") from None
+    return target
+
+
 JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE", callback=check_json_target, help="Write the result as JSON; - is stdout."
+    ),
 ]
 """The option of every command that prints a table or a verdict; goes to `write_json` and `words_beside`."""
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from swarm.cli.boundary import EXIT_DONE
-from swarm.cli.files import STDOUT, words_beside
+from swarm.cli.files import STDOUT, check_json_target, words_beside
 from swarm.cli.logs import LogLevel, tell
 from swarm.cli.screen import watching
 from swarm.lab.scenario.parse import load_scenario
@@ -50,7 +50,10 @@ def run(
 ) -> int:
     """Run a scenario and judge it. Exit code 1 when an expectation or an invariant did not hold."""
     if broker is not None and engine is EngineName.SIM:
-        raise ConfigError("--broker needs --engine mqtt", where="broker")
+        raise ConfigError("needs --engine mqtt", where="--broker")
+    if out is None:
+        # With a folder for everything the file may stand in that one, which does not exist yet.
+        check_json_target(json)
     duration_ms = None if duration is None else parse_duration_ms(duration, "--duration")
     loaded = load_scenario(scenario, seed=seed, duration_ms=duration_ms)
     try:

@@ -63,7 +63,7 @@ def test_decide_writes_json_and_words_apart(up: RunningSwarm) -> None:
 def test_a_question_that_every_device_would_refuse_is_bad_input(up: RunningSwarm) -> None:
     """Exit 2 before anything is signed: the log keeps no junk."""
     cases = (
-        (("--rule", "guess"), "rule: unknown rule guess"),
+        (("--rule", "guess"), "rule: unknown rule 'guess' (known: majority, median)"),
         (("--rule", "plurality", "--options", "a,b"), "rule: rule plurality is not supported yet"),
         (("--rule", "majority", "--options", "a"), "rule: a decision has at least 2 options"),
         (("--rule", "majority", "--options", "a,a"), "rule: an option is listed twice"),
@@ -168,6 +168,13 @@ def test_without_a_broker_the_broker_is_named(tmp_path: Path) -> None:
             ("decide", "x", "--rule", "median", "--proof", "no/such/file"),
             "--proof: there is no folder no/such",
         ),
+        (
+            ("decide", "x", "--rule", "mediann"),
+            "rule: unknown rule 'mediann' (did you mean 'median'?)",
+        ),
+        (("decide", "x", "--rule", "median", "--json", "no/such/x"), "--json: there is no folder no/such"),
+        (("submit", "x", "--json", "no/such/x"), "--json: there is no folder no/such"),
+        (("status", "--json", "no/such/x"), "--json: there is no folder no/such"),
         (("submit",), "submit: give either TEXT or --file"),
         (("submit", "x", "--file", "y"), "submit: give either TEXT or --file"),
         (("submit", ""), "TEXT: a note has at least one byte"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.cli.files import load_genesis, read_file, words_beside, write_json
+from swarm.cli.files import check_json_target, load_genesis, read_file, words_beside, write_json
 from swarm.primitives.errors import ConfigError
 from tests.support.swarms import make_genesis
 
@@ -33,6 +33,26 @@ def test_words_make_way_for_json_on_stdout(capsys: pytest.CaptureFixture[str]) -
 def test_json_that_cannot_be_written_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere/out\.json: cannot be written: No such file"):
         write_json({}, str(tmp_path / "nowhere" / "out.json"))
+
+
+@pytest.mark.parametrize("target", ["nowhere/out.json", ".", "nul\0/x"])
+def test_a_target_is_refused_before_any_work(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        check_json_target(target)
+    assert caught.value.where == "--json"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", [None, "-", "out.json"])
+def test_a_good_target_is_left_alone(
+    target: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert check_json_target(target) == target
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_read_up_to_one_byte_above_its_cap(tmp_path: Path) -> None:

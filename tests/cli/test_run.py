@@ -34,6 +34,23 @@ def test_a_run_that_holds_is_exit_0_and_names_the_next_step(tmp_path: Path) -> N
     assert (tmp_path / "result.json").read_bytes() == (tmp_path / "out" / "result.json").read_bytes()
 
 
+def test_a_target_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    done = swarm("run", written(tmp_path), "--json", tmp_path / "no" / "x.json")
+    assert (done.code, done.out) == (2, "")
+    assert done.error_line == f"--json: there is no folder {tmp_path / 'no'}"
+
+
+def test_json_may_stand_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert swarm("run", written(tmp_path), "--out", out, "--json", out / "again.json").code == 0
+    assert (out / "again.json").read_bytes() == (out / "result.json").read_bytes()
+
+
+def test_a_broker_needs_the_engine_that_uses_one(tmp_path: Path) -> None:
+    done = swarm("run", written(tmp_path), "--broker", "mqtt://127.0.0.1:1")
+    assert (done.code, done.error_line) == (2, "--broker: needs --engine mqtt")
+
+
 def test_json_to_stdout_is_json_alone(tmp_path: Path) -> None:
     done = swarm("run", written(tmp_path), "--json", "-")
     assert json.loads(done.out)["scenario"] == "short"

@@ -48,7 +48,13 @@ from swarm.agent.config import OperatorConfig
 from swarm.agent.threads import WorkerThread
 from swarm.apps.application import Rejected
 from swarm.apps.decisions.commands import Group, open_command
-from swarm.apps.decisions.rules import Outcome, check_question
+from swarm.apps.decisions.rules import (
+    NUMBER_RULES,
+    OPTION_RULES,
+    PLANNED_RULES,
+    Outcome,
+    check_question,
+)
 from swarm.apps.verify import DECISIONS_APP, Entry
 from swarm.crypto.signing import verify
 from swarm.device.delivery.server import ServeCounts
@@ -57,7 +63,7 @@ from swarm.install.port import InstallPlan
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import DeviceId, checked_name
 from swarm.primitives.limits import COMMAND_BYTES_MAX, DECISION_SCALE_MAX, NUMBER_MAX, TURN_INPUTS_MAX
-from swarm.primitives.settings import parse_duration_ms
+from swarm.primitives.settings import nearest_hint, parse_duration_ms
 from swarm.storage.store import Store, StoredBlock
 from swarm.transport.mqtt import MqttTransport
 from swarm.transport.topics import Scope
@@ -321,6 +327,9 @@ class Client:
             strangers = [id for id in eligible if self._genesis.member(id) is None]
             if strangers:
                 raise ConfigError(f"{strangers[0]!r} is no member of the swarm", where="eligible")
+        works = (*OPTION_RULES, *NUMBER_RULES)
+        if rule not in (*works, *PLANNED_RULES):
+            raise ConfigError(f"unknown rule {rule!r}", where="rule", hint=nearest_hint(rule, works))
         try:
             check_question(rule, options=options, scale=scale)
         except Rejected as refusal:
