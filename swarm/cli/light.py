@@ -40,16 +40,23 @@ QUIET_S: Final = 2.2
 _LOOK_S: Final = 0.5
 
 
-def run_client(operator: Path, work: Callable[[Client], Awaitable[T]], *, is_patient: bool = True) -> T:
+def run_client(
+    operator: Path,
+    work: Callable[[Client], Awaitable[T]],
+    *,
+    is_patient: bool = True,
+    has_picture: bool = False,
+) -> T:
     """Connect as `operator`, do `work`, disconnect, and return its result.
 
-    On the way stderr hears what is missing (unless not `is_patient`). Raises `CommandFailed` for every
+    On the way stderr hears what is missing (unless not `is_patient`); a command that paints the terminal itself
+    `has_picture`, and then nothing else moves there. Raises `CommandFailed` for every
     `ClientError`, so that the exit code is 1.
     """
 
     async def run() -> T:
         async with connect(operator) as client:
-            watching = asyncio.create_task(_watch(client)) if is_patient else None
+            watching = asyncio.create_task(_watch(client, spins=not has_picture)) if is_patient else None
             try:
                 return await work(client)
             finally:
@@ -63,11 +70,11 @@ def run_client(operator: Path, work: Callable[[Client], Awaitable[T]], *, is_pat
         raise CommandFailed(str(error)) from None
 
 
-async def _watch(client: Client) -> None:
+async def _watch(client: Client, *, spins: bool) -> None:
     """Say on stderr what is missing, each time it changes; on a terminal something moves meanwhile."""
     await asyncio.sleep(QUIET_S)
     said = ""
-    with _spinner():
+    with _spinner() if spins else contextlib.nullcontext():
         while True:
             trouble = client.trouble() or ""
             if trouble != said:

@@ -195,7 +195,7 @@ def run_session(operator: Path, work: Callable[[Session], Awaitable[T]], *, whol
             if replay.height > began:
                 keep_replay(client, replay)
 
-    return run_client(operator, run)
+    return run_client(operator, run, has_picture=True)
 
 
 def is_id(text: str) -> bool:
