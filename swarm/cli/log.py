@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from swarm.agent.client.connect import Client
 from swarm.agent.client.results import ProvedEntry
 from swarm.apps.decisions.rules import Outcome
 from swarm.apps.verify import Entry
+from swarm.cli.boundary import CommandFailed
 from swarm.cli.files import JsonOption, words_beside, write_json
 from swarm.cli.light import (
     AsOption,
@@ -24,8 +25,12 @@ from swarm.cli.light import (
     write_proof,
 )
 from swarm.cli.logs import printable, tell
+from swarm.cli.verify import count_words
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.limits import CLIENT_ENTRIES_MAX, NUMBER_MAX
+
+STATUS_S: Final = 2.0
+"""How long to wait for the voters' claims about the length of the log."""
 
 
 def log(
@@ -86,9 +91,7 @@ async def _read_all(
     show: Callable[[int, Entry | Outcome], None],
 ) -> int:
     """Show what there is and return the length of the log, at its newest checkpoint."""
-    status = await client.status(timeout=min(timeout_s, 2.0))
-    if status.has_quorum and not any(m.claim.log_size for m in status.members if m.claim is not None):
-        tell(f"the log is empty, as {status.voters_up} voters claim")
+    if await _claimed_size(client, position, timeout_s) == 0:
         return 0
     while True:
         got = await client.entries(position, min(count, CLIENT_ENTRIES_MAX), timeout=timeout_s)
@@ -100,12 +103,33 @@ async def _read_all(
             return got.log_size
 
 
+async def _claimed_size(client: Client, position: int, timeout_s: float) -> int | None:
+    """Return how long the log is by the voters' longest claim, None without a quorum.
+
+    Raises `CommandFailed` for a position beyond it, which would else be waited for in silence.
+    """
+    status = await client.status(timeout=min(timeout_s, STATUS_S))
+    if not status.has_quorum:
+        return None
+    size = max(member.claim.log_size for member in status.members if member.claim is not None)
+    if position > 0 and position >= size:
+        raise CommandFailed(
+            f"there is no entry {position}: the log has {count_words(size, 'entry', 'entries')},"
+            f" as {status.voters_up} voters claim"
+        )
+    if not size:
+        tell(f"the log is empty, as {status.voters_up} voters claim")
+    return size
+
+
 def _prove(operator: Path, position: int, target: Path, timeout_s: float) -> None:
     check_proof_target(target)
     if not 0 <= position <= NUMBER_MAX:
         raise ConfigError(f"{position} is no position of a log", where="--proof")
 
     async def work(client: Client) -> ProvedEntry:
+        if await _claimed_size(client, position, timeout_s) == 0:
+            raise CommandFailed("nothing to prove: the log is empty")
         return await client.proof(position, timeout=timeout_s)
 
     proved = run_client(operator, work)

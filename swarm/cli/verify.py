@@ -127,6 +127,6 @@ def _ballot(ballot: int | None, outcome: Outcome) -> str:
     return "abstained" if ballot is None else ballot_in_words(ballot, outcome.options, outcome.scale)
 
 
-def count_words(number: int, word: str) -> str:
-    """Return `1 voter` or `3 voters`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def count_words(number: int, word: str, words: str = "") -> str:
+    """Return `1 voter` or `3 voters`; `words` is a plural that is not made with an s."""
+    return f"{number} {word if number == 1 else words or f'{word}s'}"

@@ -106,6 +106,18 @@ def test_the_log_is_printed_verified_and_any_entry_proved(up: RunningSwarm, tmp_
     assert json.loads(checked.out)["position"] == 1
 
 
+@pytest.mark.parametrize("words", [("--from", "9999"), ("--proof", "9999", "x.proof")])
+def test_a_position_beyond_the_end_is_told_and_not_waited_for(
+    up: RunningSwarm, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    swarm("submit", "one", "--as", up.operator)
+    done = swarm("log", *words, "--as", up.operator, "--timeout", "60s")
+    assert (done.code, done.out) == (1, "")
+    assert done.error_line.startswith("there is no entry 9999: the log has ")
+    assert done.error_line.endswith(" entries, as 4 voters claim")
+
+
 def test_follow_goes_on_with_what_comes(up: RunningSwarm) -> None:
     swarm("submit", "one", "--as", up.operator)
     done = swarm("log", "--follow", "--count", 2, "--as", up.operator)
