@@ -13,8 +13,11 @@ from rich.console import Console
 
 from swarm.cli.files import JsonOption, words_beside, write_json
 from swarm.cli.logs import is_json, tell
+from swarm.lab.bench.delivery import SECONDS_DEFAULT as DELIVERY_SECONDS_DEFAULT
+from swarm.lab.bench.delivery import measure_delivery
+from swarm.lab.bench.figures import BenchResult, DeliveryResult
 from swarm.lab.bench.measure import SECONDS_DEFAULT, OnStep, measure
-from swarm.lab.bench.table import render
+from swarm.lab.bench.table import render, render_delivery
 
 T = TypeVar("T")
 
@@ -28,14 +31,30 @@ def bench(
         str | None, typer.Option(help="Broker URL; else an embedded one is started on loopback.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(help="How long to measure; the starts of processes come on top.")
-    ] = SECONDS_DEFAULT,
+        float | None,
+        typer.Option(
+            help=f"How long to measure, {SECONDS_DEFAULT:g} or {DELIVERY_SECONDS_DEFAULT:g} by default; "
+            "the starts of processes come on top."
+        ),
+    ] = None,
+    delivery: Annotated[
+        bool,
+        typer.Option("--delivery", help="Measure instead how firmware travels, and what commits feel of it."),
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Measure commits, throughput, footprint and simulator; the stores lie in the folder for temporary files."""
+    result: BenchResult | DeliveryResult
     with _telling() as on_step:
-        result = _run(measure(broker, seconds=seconds, on_step=on_step))
-    Console(file=words_beside(json)).print(render(result))
+        if delivery:
+            given = DELIVERY_SECONDS_DEFAULT if seconds is None else seconds
+            result = _run(measure_delivery(broker, seconds=given, on_step=on_step))
+            table = render_delivery(result)
+        else:
+            given = SECONDS_DEFAULT if seconds is None else seconds
+            result = _run(measure(broker, seconds=given, on_step=on_step))
+            table = render(result)
+    Console(file=words_beside(json)).print(table)
     if json is not None:
         write_json(result.to_json(), json)
 

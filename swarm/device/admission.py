@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from swarm.consensus.inputs import (
     BlockIn,
@@ -64,8 +65,19 @@ PROTOCOL_ASKS = (AskCertificates, AskBlock, AskSubmissions, AskBlocks)
 DELIVERY_ASKS = (AskLeaves, AskChunks)
 DELIVERY_ANSWERS = (AnswerLeaves, AnswerChunk, AnswerNoRelease, AnswerBusy)
 
-Expects = Callable[[DeviceId, Answer], bool]
-"""Whether this device waits for that answer of that member: all it knows before the signature is checked."""
+
+class Expected(IntEnum):
+    """What this device knows of an answer before its signature is checked."""
+
+    NO = 0
+    """It waits for no such answer of that member."""
+    SIGNED = 1
+    """It does, and believes it of its signer only."""
+    PROVED = 2
+    """It does, and the answer is right whoever sent it: a chunk under the chunk root on the log."""
+
+
+Expects = Callable[[DeviceId, Answer], Expected]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +98,14 @@ class DeliveryAsk:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAnswer:
-    """An answer to this device's own question for chunks, for `device/delivery/fetcher`."""
+    """An answer to this device's own question for chunks, for `device/delivery/fetcher`.
+
+    `is_signed`: the signature was checked, so this is the sender's word and not only a right chunk.
+    """
 
     sender: DeviceId
     answer: Answer
+    is_signed: bool = True
 
 
 Admitted = Input | ClientAsk | DeliveryAsk | DeliveryAnswer
@@ -279,10 +295,10 @@ class Admission:
             case Kind.REQUEST:
                 return self._request(envelope)
             case Kind.ANSWER:
-                answer = self._expected(frame, envelope)
+                answer = decode_answer(envelope.body)
                 if isinstance(answer.content, AnswerChunk):
                     raise DecodeError("chunk-mismatch")
-                return self._answer(envelope, answer)
+                return self._answer(frame, envelope, answer)
             case _:
                 raise DecodeError("unwanted-envelope")
 
@@ -312,32 +328,32 @@ class Admission:
         return [ClientAsk(envelope.sender, request)]
 
     def _chunk(self, frame: FrameIn, item: ChunkItem) -> list[Admitted]:
-        """Let a chunk in with the bytes that its signer meant; anything else is nobody's word."""
+        """Let in a chunk that answers a question of ours; a right one is its own proof and costs no signature."""
         envelope = item.envelope
         if envelope.sender != frame.sender:
             raise DecodeError("topic-sender-mismatch")
         if envelope.kind != Kind.ANSWER:
             raise DecodeError("unwanted-envelope")
-        return self._answer(envelope, with_data(self._expected(frame, envelope), item.data))
+        return self._answer(frame, envelope, with_data(decode_answer(envelope.body), item.data))
 
-    def _expected(self, frame: FrameIn, envelope: Envelope) -> Answer:
-        """Return what answers an open question of ours, once: that names our own counter, so no window is needed.
+    def _answer(self, frame: FrameIn, envelope: Envelope, answer: Answer) -> list[Admitted]:
+        """Let in what answers an open question of ours, once: that names our own counter, so no window is needed.
 
         A window would even refuse chunks, which leave after everything else and so fall behind their counters.
         """
         if self._expects is None or frame.scope is not Scope.TO:
             raise DecodeError("unwanted-envelope")
-        answer = decode_answer(envelope.body)
         if answer.to != self._me:
             raise DecodeError("not-for-me")
-        if not isinstance(answer.content, DELIVERY_ANSWERS) or not self._expects(envelope.sender, answer):
+        if not isinstance(answer.content, DELIVERY_ANSWERS):
             raise DecodeError("unasked")
-        return answer
-
-    def _answer(self, envelope: Envelope, answer: Answer) -> list[Admitted]:
-        if not self._verifier.envelope(envelope):
+        expected = self._expects(envelope.sender, answer)
+        if expected is Expected.NO:
+            raise DecodeError("unasked")
+        is_signed = expected is Expected.SIGNED
+        if is_signed and not self._verifier.envelope(envelope):
             raise DecodeError("bad-signature")
-        return [DeliveryAnswer(envelope.sender, answer)]
+        return [DeliveryAnswer(envelope.sender, answer, is_signed)]
 
     def _fresh(self, envelope: Envelope, boot: int, n: int) -> None:
         """Refuse a replay before and a forgery after the counter check; only a good signature moves the window."""

@@ -288,9 +288,7 @@ class Device:
                     return
             case HeartbeatIn(sender=peer) | RequestIn(sender=peer) | ClientAsk(sender=peer):
                 pass
-            case DeliveryAsk(sender=peer) | DeliveryAnswer(sender=peer):
-                pass
-            case DeliveryAsk(sender=peer) | DeliveryAnswer(sender=peer):
+            case DeliveryAsk(sender=peer) | DeliveryAnswer(sender=peer, is_signed=True):
                 pass
             case _:
                 return
@@ -306,6 +304,9 @@ class Device:
 
     def _keep(self, keeper: Keeper, work: Work) -> None:
         """Let the firmware side see this turn; its entries are signed in it, the rest follows the transaction."""
+        if not keeper.is_due(work.now_ms, self.ledger.height):
+            work.firmware.wake(keeper.wake_at_ms)
+            return
         step = work.firmware = keeper.advance(self._view(keeper, work.now_ms))
         for command, tag in step.entries:
             if not self._own.put(Rollout.name, command, tag, reserved=True):

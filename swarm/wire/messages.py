@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
+from msgspec import structs
 
 from swarm.crypto.digest import sha256
-from swarm.crypto.merkle import leaf_hash
-from swarm.primitives.errors import DecodeError, check
+from swarm.primitives.errors import DecodeError, InvariantError
 from swarm.primitives.limits import (
     ANSWER_BLOCKS_MAX,
     ANSWER_LEAVES_MAX,
@@ -118,9 +118,9 @@ class Blocks(msgspec.Struct, tag=7, array_like=True, forbid_unknown_fields=True,
 
 
 class ChunkItem(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """An answer with a chunk. In the envelope's body the leaf hash stands for the bytes, which are `data`.
+    """An answer with a chunk: in the envelope's body its leaf hash stands for its bytes, which are `data`.
 
-    So a signature costs the same for a chunk of any size: whoever gets it must hash it anyway.
+    So a signature costs the same for a chunk of any size; whoever gets it hashes it anyway.
     """
 
     envelope: Envelope
@@ -341,13 +341,14 @@ class AnswerLeaves(msgspec.Struct, tag=8, array_like=True, forbid_unknown_fields
 class AnswerChunk(msgspec.Struct, tag=9, array_like=True, forbid_unknown_fields=True, frozen=True):
     """One chunk of a release, and its path to the chunk root where that was asked for (else empty).
 
-    It travels in a `ChunkItem`.
+    What is signed has the leaf hash and no bytes: they travel beside it, in a `ChunkItem`.
     """
 
     release: Bytes32
     index: U32
-    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=CHUNK_BYTES_MAX)]
+    leaf: Bytes32
     path: Annotated[tuple[Bytes32, ...], msgspec.Meta(max_length=32)]
+    data: Annotated[bytes, msgspec.Meta(max_length=CHUNK_BYTES_MAX)]
 
 
 class AnswerNoRelease(msgspec.Struct, tag=10, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -382,23 +383,22 @@ class Answer(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen
 
 
 def without_data(answer: Answer) -> tuple[Answer, bytes]:
-    """Return what is signed of an answer with a chunk, the leaf hash in place of its bytes, and these bytes."""
+    """Return what is signed of an answer with a chunk, and the bytes that go beside it."""
     chunk = answer.content
-    check(isinstance(chunk, AnswerChunk), "only an answer with a chunk is sent in two parts")
-    data = chunk.data if isinstance(chunk, AnswerChunk) else b""
-    signed = msgspec.structs.replace(chunk, data=leaf_hash(data))
-    return msgspec.structs.replace(answer, content=signed), data
+    if not isinstance(chunk, AnswerChunk):
+        raise InvariantError("only an answer with a chunk is sent in two parts")
+    return structs.replace(answer, content=structs.replace(chunk, data=b"")), chunk.data
 
 
 def with_data(answer: Answer, data: bytes) -> Answer:
-    """Return the answer that `without_data` took apart.
+    """Return the answer that `without_data` took apart; whether its signer meant these bytes, its leaf hash tells.
 
-    Raises `DecodeError` (`chunk-mismatch`) when it is none, or when its signer did not mean these bytes.
+    Raises `DecodeError` (`chunk-mismatch`) when it was not taken apart.
     """
     chunk = answer.content
-    if not isinstance(chunk, AnswerChunk) or chunk.data != leaf_hash(data):
+    if not isinstance(chunk, AnswerChunk) or chunk.data:
         raise DecodeError("chunk-mismatch")
-    return msgspec.structs.replace(answer, content=msgspec.structs.replace(chunk, data=data))
+    return structs.replace(answer, content=structs.replace(chunk, data=data))
 
 
 class Heartbeat(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):

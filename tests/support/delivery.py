@@ -11,6 +11,7 @@ from itertools import count
 from random import Random
 
 from swarm.crypto.merkle import leaf_hash
+from swarm.device.admission import Expected
 from swarm.device.delivery.fetcher import Fetcher, FetchNote, FetchStep
 from swarm.device.delivery.leaves import root_of
 from swarm.device.delivery.server import ChunkServer, Read
@@ -66,6 +67,11 @@ def plan_of(image: bytes, *, chunk_bytes: int = CHUNK_BYTES_MIN, release: bytes 
         chunk_count=len(leaves),
         chunk_root=root_of(leaves),
     )
+
+
+def chunk(release: bytes, index: int, data: bytes, path: tuple[bytes, ...] = ()) -> AnswerChunk:
+    """Return an answer with a chunk whose signer means these bytes."""
+    return AnswerChunk(release=release, index=index, leaf=leaf_hash(data), path=path, data=data)
 
 
 def chunk_of(image: bytes, plan: InstallPlan, index: int) -> bytes:
@@ -217,7 +223,7 @@ class World:
 
     def give(self, peer: str, answer: Answer) -> bool:
         """Let an answer come in; answers whether it passed the door."""
-        expected = self.fetcher.expects(peer, answer)
+        expected = self.fetcher.expects(peer, answer) is not Expected.NO
         if expected and isinstance(answer.content, AnswerChunk | AnswerLeaves):
             self.accepted[peer] += 1
         self.fetcher.on_answer(peer, answer, self.now_ms)
@@ -258,11 +264,11 @@ def with_content(answer: Answer, content: Answered) -> Answer:
 
 def spoil(answer: Answer) -> list[Answer]:
     """A lie: each chunk with one bit changed."""
-    chunk = answer.content
-    if not isinstance(chunk, AnswerChunk):
+    content = answer.content
+    if not isinstance(content, AnswerChunk):
         return [answer]
-    data = bytes((chunk.data[0] ^ 1,)) + chunk.data[1:]
-    return [with_content(answer, AnswerChunk(chunk.release, chunk.index, data, chunk.path))]
+    data = bytes((content.data[0] ^ 1,)) + content.data[1:]
+    return [with_content(answer, chunk(content.release, content.index, data, content.path))]
 
 
 def world(chunks: int = 40, peers: tuple[str, ...] = ("a", "b"), tail: int = 100, **options: object) -> World:

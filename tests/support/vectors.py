@@ -24,6 +24,7 @@ from swarm.apps.decisions.commands import (
 )
 from swarm.apps.decisions.rules import DecisionView, Outcome, decide, decision_id
 from swarm.crypto.digest import tagged_sha256
+from swarm.crypto.merkle import leaf_hash
 from swarm.crypto.signing import sign
 from swarm.wire.codec import encode
 from swarm.wire.leaves import EventBody, Leaf, decode_leaf, event_leaf, submission_leaf
@@ -230,8 +231,8 @@ ANSWERS: dict[str, Answered] = {
     "status": AnswerStatus(0, 12, 11, 9, 5, CHECKPOINT.log_root, 3, ("dev-0", "dev-2"), "0.1.0"),
     "busy": AnswerBusy(),
     "leaves": AnswerLeaves(DIGEST, 1024, (DIGEST, bytes(32))),
-    "chunk": AnswerChunk(DIGEST, 7, b"\x00\xff" * 300, ()),
-    "chunk-with-path": AnswerChunk(DIGEST, 2**32 - 1, b"x", (DIGEST,) * 32),
+    "chunk": AnswerChunk(DIGEST, 7, leaf_hash(b"\x00\xff"), (), b""),
+    "chunk-with-path": AnswerChunk(DIGEST, 2**32 - 1, DIGEST, (DIGEST,) * 32, b"x"),
     "no-release": AnswerNoRelease(DIGEST),
 }
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarm.crypto.merkle import leaf_hash
+from swarm.device.admission import Expected
 from swarm.device.delivery.allowance import frames_max
-from swarm.device.delivery.leaves import LeafPages, is_chunk
+from swarm.device.delivery.leaves import LeafPages, is_leaf
 from swarm.device.delivery.peers import Peer, Peers
 from swarm.install.port import Bitmap, InstallPlan
 from swarm.primitives.ids import DeviceId
@@ -143,6 +144,7 @@ class Fetcher:
         """Those of the write that runs."""
         self._durable = count - len(self._need)
         self._questions: dict[tuple[DeviceId, int, int], set[int]] = {}
+        self._hashed = (b"", leaf_hash(b""))
         self._notes: list[FetchNote] = []
         self._now_ms = now_ms
 
@@ -162,30 +164,42 @@ class Fetcher:
         keys = {_page_key(ask.first)} if isinstance(ask, AskLeaves) else set(ask.indexes)
         self._questions[peer, boot, n] = keys
 
-    def expects(self, sender: DeviceId, answer: Answer) -> bool:
-        """Answer whether this is an answer to an open question of ours; asked before its signature is checked."""
+    def expects(self, sender: DeviceId, answer: Answer) -> Expected:
+        """Answer whether this answers an open question of ours, and whether it needs a signature to be believed."""
         peer = self._peers.get(sender)
         keys = self._questions.get((sender, answer.re_boot, answer.re_n))
-        if peer is None or keys is None or self._peers.is_used_up(peer):
-            return self._is_unasked()
+        expected = Expected.NO
+        if peer is not None and keys is not None and not self._peers.is_used_up(peer):
+            expected = self._judge_answer(keys, answer)
+        if expected is Expected.NO:
+            self.counts.unasked += 1
+        return expected
+
+    def _judge_answer(self, keys: set[int], answer: Answer) -> Expected:
+        release = self.plan.release
         match answer.content:
-            case AnswerChunk(release=release, index=index):
-                fits = release == self.plan.release and index in keys and index in self._wanted
-            case AnswerLeaves(release=release, first=first):
-                fits = release == self.plan.release and _page_key(first) in keys and self.leaves is None
-            case AnswerNoRelease(release=release):
-                fits = release == self.plan.release
+            case AnswerChunk() as chunk:
+                if chunk.release != release or chunk.index not in keys or chunk.index not in self._wanted:
+                    return Expected.NO
+                if self._is_right(chunk):
+                    return Expected.PROVED
+                # Bytes other than its signer meant were changed on the way: that is nobody's word.
+                return Expected.SIGNED if self._leaf_of(chunk.data) == chunk.leaf else Expected.NO
+            case AnswerLeaves() as page:
+                fits = page.release == release and _page_key(page.first) in keys and self.leaves is None
+            case AnswerNoRelease() as missing:
+                fits = missing.release == release
             case AnswerBusy():
                 fits = True
             case _:
                 fits = False
-        return fits or self._is_unasked()
+        return Expected.SIGNED if fits else Expected.NO
 
     def on_answer(self, sender: DeviceId, answer: Answer, now_ms: int) -> None:
-        """Take a signed answer that `expects` let in; anything else is counted and forgotten."""
+        """Take an answer that `expects` let in; anything else is counted and forgotten."""
         self._now_ms = now_ms
         peer = self._peers.get(sender)
-        if peer is None or not self.expects(sender, answer):
+        if peer is None or self.expects(sender, answer) is Expected.NO:
             return
         keys = self._questions[sender, answer.re_boot, answer.re_n]
         match answer.content:
@@ -290,7 +304,7 @@ class Fetcher:
         return tuple(asks)
 
     def _ask_chunks(self, now_ms: int) -> tuple[tuple[DeviceId, AskLeaves | AskChunks], ...]:
-        """Fill the open places, two at a time where it can be: a question costs a signature and a frame."""
+        """Fill the open places, several at a time where it can be: a question costs a signature and a frame."""
         room = CHUNKS_OUTSTANDING_MAX - self._peers.open()
         in_memory = len(self._held) + len(self._writing)
         if self._copying or room < min(2, len(self._wanted)) or in_memory + room > CHUNKS_HELD_MAX:
@@ -302,7 +316,7 @@ class Fetcher:
             if index is None or index >= end:
                 break
             peer = self._peers.choose(now_ms, flights_max=CHUNKS_OUTSTANDING_MAX)
-            if peer is None:
+            if peer is None or (peer.id not in chosen and peer.will_answer_at_once(now_ms)):
                 break
             heapq.heappop(self._need)
             peer.ask(index, now_ms)
@@ -365,11 +379,17 @@ class Fetcher:
             other.forget(chunk.index, now_ms)
 
     def _is_right(self, chunk: AnswerChunk) -> bool:
-        if len(chunk.data) != self.plan.length_of(chunk.index):
-            return False
+        """Answer whether these bytes are the chunk, by the leaf list or by the path that came along."""
+        leaf = self._leaf_of(chunk.data)
         if self._paths:
-            return is_chunk(chunk.data, chunk.index, self.plan.chunk_count, chunk.path, self.plan.chunk_root)
-        return self.leaves is not None and leaf_hash(chunk.data) == self.leaves[chunk.index]
+            return is_leaf(leaf, chunk.index, self.plan.chunk_count, chunk.path, self.plan.chunk_root)
+        return self.leaves is not None and leaf == self.leaves[chunk.index]
+
+    def _leaf_of(self, data: bytes) -> bytes:
+        """Return the leaf hash of `data`; the same bytes are asked about at the door and again inside."""
+        if self._hashed[0] is not data:
+            self._hashed = (data, leaf_hash(data))
+        return self._hashed[1]
 
     def _blame(self, peer: Peer, what: str, index: int) -> None:
         peer.bad += 1
@@ -417,10 +437,6 @@ class Fetcher:
         for index in indexes:
             self._wanted.add(index)
             heapq.heappush(self._need, index)
-
-    def _is_unasked(self) -> bool:
-        self.counts.unasked += 1
-        return False
 
     def _wake_at_ms(self, now_ms: int) -> int | None:
         times = [self._peers.wake_at_ms(now_ms)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from swarm.crypto.merkle import Frontier, inclusion_path, leaf_hash, root_from_inclusion
+from swarm.crypto.merkle import Frontier, inclusion_path, root_from_inclusion
 from swarm.primitives.errors import ProofError
 from swarm.primitives.limits import ANSWER_LEAVES_MAX
 
@@ -17,10 +17,10 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
     return tree.root()
 
 
-def is_chunk(data: bytes, index: int, count: int, path: Sequence[bytes], chunk_root: bytes) -> bool:
-    """Answer whether `path` proves that `data` is chunk `index` of the `count` under `chunk_root`."""
+def is_leaf(leaf: bytes, index: int, count: int, path: Sequence[bytes], chunk_root: bytes) -> bool:
+    """Answer whether `path` proves that chunk `index` of the `count` under `chunk_root` has this leaf hash."""
     try:
-        return root_from_inclusion(leaf_hash(data), index, count, path) == chunk_root
+        return root_from_inclusion(leaf, index, count, path) == chunk_root
     except ProofError:
         return False
 

@@ -25,6 +25,12 @@ SLOW_WINDOW_MS: Final = 30_000
 SLOW_BYTES: Final = 30 * 1024
 """A peer that gave less in such a time with open questions is left for another: 1 KiB/s."""
 
+_QUICK_MS: Final = 10
+"""A peer that takes no longer for a chunk is asked for the next four when it has sent the last ones."""
+
+_QUICK_WAIT_MS: Final = 20
+"""But its open answers are not waited for longer than this before others are asked for beside them."""
+
 _UNHEARD_MS: Final = 250
 """What a peer never heard is thought to take: it is tried where those that are known take longer."""
 
@@ -115,6 +121,15 @@ class Peer:
         self.not_before_ms = now_ms + pause // 2 + jitter % (pause // 2)
         self.refusals += 1
 
+    def will_answer_at_once(self, now_ms: int) -> bool:
+        """Answer whether what is open will come before another question would be worth its signature and frame."""
+        is_quick = 0 <= self.service_ms <= _QUICK_MS
+        return is_quick and bool(self.flights) and now_ms < self._quick_until_ms()
+
+    def _quick_until_ms(self) -> int:
+        newest = max(flight.asked_ms for flight in self.flights.values())
+        return max(self.heard_ms, newest) + _QUICK_WAIT_MS
+
     def lost(self, now_ms: int) -> list[int]:
         """Return the open questions that must count as lost: silence, or four later answers came first."""
         due = now_ms - self.patience_ms()
@@ -138,10 +153,12 @@ class Peer:
         self.busy_ms = self.window_bytes = 0
         return given < SLOW_BYTES
 
-    def wake_at_ms(self) -> int | None:
+    def wake_at_ms(self, now_ms: int) -> int | None:
         """Return when silence or slowness must be judged, None without open questions."""
         if not self.flights:
             return None
+        if self.will_answer_at_once(now_ms):
+            return self._quick_until_ms()
         patience = self.patience_ms()
         oldest = min(max(flight.asked_ms, self.heard_ms) for flight in self.flights.values())
         return min(oldest + patience, self.busy_from_ms + SLOW_WINDOW_MS - self.busy_ms)
@@ -223,7 +240,7 @@ class Peers:
 
     def wake_at_ms(self, now_ms: int) -> int | None:
         """Return when somebody becomes usable again or must be judged."""
-        times = [peer.wake_at_ms() for peer in self._known.values()]
+        times = [peer.wake_at_ms(now_ms) for peer in self._known.values()]
         times.extend(peer.not_before_ms for peer in self._current if peer.not_before_ms > now_ms)
         return min((time for time in times if time is not None), default=None)
 

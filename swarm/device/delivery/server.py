@@ -266,7 +266,7 @@ class ChunkServer:
         self.counts.chunks += 1
         self.counts.bytes += len(data)
         self._pace.spend(len(data) + 32 * len(path) + _FRAME_BYTES)
-        return AnswerChunk(release=release, index=index, data=data, path=path)
+        return AnswerChunk(release=release, index=index, leaf=leaves[index], path=path, data=data)
 
     def _refuse(self, sender: DeviceId, request: Request, content: Answered) -> None:
         if len(self._refusals) < REFUSALS_PER_TURN_MAX:

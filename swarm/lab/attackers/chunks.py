@@ -9,21 +9,14 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from swarm.crypto.merkle import leaf_hash
 from swarm.crypto.signing import sign
 from swarm.device.device import Device
 from swarm.device.turn import OutFrame, Turn, TurnInput
 from swarm.lab.attackers.insider import Insider
 from swarm.transport.topics import Scope
 from swarm.wire.codec import encode
-from swarm.wire.messages import (
-    ChunkItem,
-    Envelope,
-    decode_answer,
-    decode_frame,
-    encode_frame,
-    with_data,
-    without_data,
-)
+from swarm.wire.messages import ChunkItem, Envelope, decode_answer, decode_frame, encode_frame
 from swarm.wire.statements import Kind, envelope_bytes
 
 ENDLESS: Final = 25
@@ -67,10 +60,9 @@ class BadChunks:
         (item,) = decode_frame(frame.payload)
         if not isinstance(item, ChunkItem):
             return frame
-        answer = with_data(decode_answer(item.envelope.body), item.data)
-        content = msgspec.structs.replace(answer.content, data=change(item.data))
-        signed, data = without_data(msgspec.structs.replace(answer, content=content))
-        body = encode(signed)
+        answer, data = decode_answer(item.envelope.body), change(item.data)
+        content = msgspec.structs.replace(answer.content, leaf=leaf_hash(data))
+        body = encode(msgspec.structs.replace(answer, content=content))
         message = envelope_bytes(self._insider.genesis.id, Kind.ANSWER, body)
         signature = sign(self._insider.keypair, message)
         envelope = Envelope(kind=Kind.ANSWER, sender=self._insider.id, body=body, signature=signature)

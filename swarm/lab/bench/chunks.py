@@ -21,7 +21,7 @@ from swarm.agent.build import WrapTransport
 from swarm.crypto.keys import KeyPair
 from swarm.crypto.merkle import leaf_hash
 from swarm.crypto.signing import verify
-from swarm.device.admission import DELIVERY_ASKS, Admission, DeliveryAnswer, DeliveryAsk
+from swarm.device.admission import DELIVERY_ASKS, Admission, DeliveryAnswer, DeliveryAsk, Expected
 from swarm.device.counters import Counter
 from swarm.device.delivery.fetcher import Fetcher
 from swarm.device.delivery.leaves import root_of
@@ -33,7 +33,7 @@ from swarm.device.verifier import Verifier
 from swarm.install.port import Bitmap, InstallPlan
 from swarm.primitives.errors import DecodeError, InvariantError
 from swarm.primitives.ids import DeviceId
-from swarm.primitives.limits import CHUNK_BYTES_MAX
+from swarm.primitives.limits import CHUNK_BYTES_MAX, OUTBOX_BULK_FRAMES_MAX
 from swarm.transport.topics import Scope
 from swarm.transport.transport import Frame, Inbox, Outgoing, Transport
 from swarm.wire.messages import Answer, ChunkItem, Envelope, decode_frame, decode_request
@@ -44,8 +44,8 @@ CHUNK_BYTES: Final = CHUNK_BYTES_MAX
 _STICK: Final = b"\xc1"
 """Begins a frame of the measuring stick; no message of the protocol begins so."""
 
-_STICK_AHEAD: Final = 256
-"""Frames of the stick that wait in the outbox: it never runs empty, and drops nothing."""
+_STICK_AHEAD: Final = OUTBOX_BULK_FRAMES_MAX - 4
+"""Frames of the stick on their way: the outbox never runs empty, and drops nothing."""
 
 
 @cache
@@ -115,6 +115,7 @@ class ChunkStation:
         self._disk: dict[int, bytes] = {}
         self._done = asyncio.Event()
         self._stick_bytes = 0
+        self._stick_began = 0.0
         self._leaves: tuple[bytes, ...] = ()
         self._image = b""
 
@@ -128,15 +129,17 @@ class ChunkStation:
     # ------------------------------------------------------------------------------ orders
 
     async def run(self) -> None:
-        """Work until cancelled: all that waits, then what follows from it, as an agent takes its turns."""
+        """Work until cancelled, as an agent takes its turns: all that waits, what follows from it, and one timer."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
         while True:
             wake_at_ms = self._turn()
-            timeout_s = None if wake_at_ms is None else max(0.0, (wake_at_ms - _now_ms()) / 1000)
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            if timer is not None:
+                timer.cancel()
+            timer = None
+            if wake_at_ms is not None:
+                timer = loop.call_later(max(0, wake_at_ms - _now_ms()) / 1000, self._wake.set)
+            await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(0)
 
@@ -184,17 +187,19 @@ class ChunkStation:
             for peer in peers:
                 while sent - (transport.counters()["published"] - base) >= _STICK_AHEAD:  # noqa: ASYNC110  -- the port has no event for it
                     await asyncio.sleep(0.001)
-                transport.publish(Outgoing(Scope.TO, peer, payload))
+                transport.publish(Outgoing(Scope.TO, peer, payload, bulk=True))
                 sent += 1
 
     async def take_stick(self, size: int) -> float:
-        """Wait until `size` bytes of the stick have come, some perhaps before this order; returns the seconds."""
-        began = time.monotonic()
+        """Wait until `size` bytes of the stick have come, some perhaps before this order; returns the seconds.
+
+        Counted from the first frame, which favours the stick by one frame.
+        """
         while self._stick_bytes < size:
             self._done.clear()
             await self._done.wait()
         self._stick_bytes -= size
-        return time.monotonic() - began
+        return time.monotonic() - self._stick_began
 
     # ------------------------------------------------------------------------------ parts
 
@@ -210,23 +215,22 @@ class ChunkStation:
     def _take(self, frame: Frame) -> bool:
         if frame.scope is not Scope.TO:
             return False
-        if frame.payload.startswith(_STICK):
-            self._stick_bytes += len(frame.payload)
-            self._done.set()
-            return True
-        if not _is_delivery(frame.payload):
+        if not frame.payload.startswith(_STICK) and not _is_delivery(frame.payload):
             return False
         self._frames.append(frame)
         self._wake.set()
         return True
 
-    def _expects(self, sender: DeviceId, answer: Answer) -> bool:
-        return self._fetcher is not None and self._fetcher.expects(sender, answer)
+    def _expects(self, sender: DeviceId, answer: Answer) -> Expected:
+        return Expected.NO if self._fetcher is None else self._fetcher.expects(sender, answer)
 
     def _turn(self) -> int | None:
         now_ms = _now_ms()
         while self._frames:
             frame = self._frames.popleft()
+            if frame.payload.startswith(_STICK):
+                self._count_stick(frame)
+                continue
             for admitted in self._admission.admit(FrameIn(frame.topic_sender, frame.scope, frame.payload)):
                 match admitted:
                     case DeliveryAsk(sender=sender, request=request) if self._server is not None:
@@ -240,6 +244,12 @@ class ChunkStation:
             out = Outgoing(frame_out.scope, frame_out.to, frame_out.payload, frame_out.bulk)
             self._connected().publish(out)
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
+
+    def _count_stick(self, frame: Frame) -> None:
+        if not self._stick_bytes:
+            self._stick_began = time.monotonic()
+        self._stick_bytes += len(frame.payload)
+        self._done.set()
 
     def _serve(self, now_ms: int) -> int | None:
         server = self._server

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +86,7 @@ async def _measure(fleet: Fleet, seconds: float, on_step: OnStep) -> DeliveryFig
         chunks_mb_per_s=statistics.fmean(chunks),
         commits_per_s=COMMITS_PER_S,
         chunk_rate_mb_per_s=CHUNK_RATE / 1e6,
-        chunks_beside_mb_per_s=sum(move.size for move in moved) / max(move.seconds for move in moved) / 1e6,
+        chunks_beside_mb_per_s=_rate(moved),
         idle_p50_ms=percentile(idle, 0.50),
         idle_p99_ms=percentile(idle, 0.99),
         loaded_p50_ms=percentile(loaded, 0.50),
@@ -97,30 +96,31 @@ async def _measure(fleet: Fleet, seconds: float, on_step: OnStep) -> DeliveryFig
 
 async def _run_stick(fleet: Fleet, server: str, receivers: list[str]) -> float:
     """Return the MB a second that leave the server when nothing is signed, checked or asked for."""
-    began = time.monotonic()
     taking = [
         asyncio.create_task(fleet.ask(device, TakeStick(size=IMAGE_BYTES), Moved, seconds=_MOVE_TIMEOUT_S))
         for device in receivers
     ]
     order = SendStick(size=IMAGE_BYTES, peers=tuple(receivers))
     await fleet.ask(server, order, Done, seconds=_MOVE_TIMEOUT_S)
-    for task in taking:
-        await task
-    return IMAGE_BYTES * len(receivers) / (time.monotonic() - began) / 1e6
+    return _rate([await task for task in taking])
 
 
 async def _run_fetch(fleet: Fleet, server: str, receivers: list[str], number: int) -> float:
     """Return the MB a second of chunks that were fetched and checked, over all receivers."""
     await fleet.ask(server, Offer(size=IMAGE_BYTES, number=number, bytes_per_s=None), Done)
     order = Fetch(size=IMAGE_BYTES, number=number, peer=server, seconds=_MOVE_TIMEOUT_S)
-    began = time.monotonic()
     asked = [
         asyncio.create_task(fleet.ask(device, order, Moved, seconds=_MOVE_TIMEOUT_S)) for device in receivers
     ]
     moved = [await task for task in asked]
     if any(move.size != IMAGE_BYTES for move in moved):
         raise TransportError(f"no {IMAGE_BYTES} bytes came within {_MOVE_TIMEOUT_S:.0f} s")
-    return IMAGE_BYTES * len(receivers) / (time.monotonic() - began) / 1e6
+    return _rate(moved)
+
+
+def _rate(moved: list[Moved]) -> float:
+    """Return MB a second over all receivers, up to when the last one had all."""
+    return sum(move.size for move in moved) / max(move.seconds for move in moved) / 1e6
 
 
 def _in_ms(times: Times, order: Paced) -> tuple[float, ...]:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from swarm.crypto.keys import KeyPair
+from swarm.crypto.merkle import leaf_hash
 from swarm.crypto.signing import sign
-from swarm.device.admission import Admission, DeliveryAnswer, DeliveryAsk
+from swarm.device.admission import Admission, DeliveryAnswer, DeliveryAsk, Expected
 from swarm.device.counters import Counter
 from swarm.device.outbox import Outbox
 from swarm.device.turn import FrameIn
 from swarm.device.verifier import Verifier
+from swarm.device.work import Work
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import ANSWER_LEAVES_MAX, CHUNK_BYTES_MAX, FRAME_BYTES_MAX
 from swarm.transport.topics import Scope
@@ -38,11 +40,12 @@ from swarm.wire.messages import (
     without_data,
 )
 from swarm.wire.statements import Kind, envelope_bytes
+from tests.support.delivery import chunk as make_chunk
 from tests.support.fleet import Fleet
 from tests.support.swarms import keypair
 
 RELEASE = b"R" * 32
-CHUNK = AnswerChunk(RELEASE, 7, b"data", ())
+CHUNK = make_chunk(RELEASE, 7, b"data", ())
 CONTENTS = [CHUNK, AnswerLeaves(RELEASE, 0, (bytes(32),)), AnswerNoRelease(RELEASE), AnswerBusy()]
 
 
@@ -52,6 +55,7 @@ class Door:
     def __init__(self, *, waits: bool = True) -> None:
         self.fleet = Fleet()
         self.checked = 0
+        self.is_proved = False
         self.consulted: list[tuple[DeviceId, Answer]] = []
         self.admission = Admission(
             self.fleet.genesis,
@@ -66,9 +70,11 @@ class Door:
         signers = {keypair(id).public: keypair(id) for id in ("dev-1", "dev-2")}
         return key in signers and sign(signers[key], message) == signature
 
-    def _expects(self, sender: DeviceId, answer: Answer) -> bool:
+    def _expects(self, sender: DeviceId, answer: Answer) -> Expected:
         self.consulted.append((sender, answer))
-        return (sender, answer.re_boot, answer.re_n) == ("dev-1", 3, 5)
+        if (sender, answer.re_boot, answer.re_n) != ("dev-1", 3, 5):
+            return Expected.NO
+        return Expected.PROVED if self.is_proved else Expected.SIGNED
 
     def answer(
         self,
@@ -131,13 +137,33 @@ def test_a_forged_answer_is_dropped_and_the_true_one_still_passes() -> None:
     assert len(door.answer()) == 1
 
 
-def test_a_chunk_with_other_bytes_than_its_signer_meant_is_nobodys_word_and_costs_no_signature() -> None:
-    """A broker may change bytes on the way: that must neither pass nor put blame on the sender."""
+def test_the_bytes_beside_the_signature_come_in_with_the_leaf_hash_that_was_signed() -> None:
+    """Whoever hashes them, the fetcher, finds out what they are: they are hashed once."""
     door = Door()
-    assert door.answer(spoil=lambda data: data + b"x") == []
-    assert door.admission.dropped == {"chunk-mismatch": 1}
+    (admitted,) = door.answer(spoil=lambda data: data + b"x")
+    assert isinstance(admitted, DeliveryAnswer)
+    chunk = admitted.answer.content
+    assert isinstance(chunk, AnswerChunk)
+    assert (chunk.data, chunk.leaf) == (b"datax", leaf_hash(b"data"))
+
+
+def test_a_chunk_that_proves_itself_costs_no_signature_and_is_nobodys_word() -> None:
+    """It is right whoever sent it; that its sender is alive it does not prove (FIRMWARE W6)."""
+    door = Door()
+    door.is_proved = True
+    (admitted,) = door.answer(key=keypair("dev-2"))
+    assert isinstance(admitted, DeliveryAnswer)
+    assert not admitted.is_signed
     assert door.checked == 0
-    assert len(door.answer()) == 1
+
+
+def test_only_a_signed_answer_makes_its_sender_heard() -> None:
+    fleet = Fleet()
+    device = fleet["dev-0"].running
+    for is_signed in (False, True):
+        work = Work(fleet.now_ms)
+        device._hear(DeliveryAnswer("dev-1", Answer(9, 1, "dev-0", 3, 5, CHUNK), is_signed), work)
+        assert bool(work.events) is is_signed
 
 
 def test_bytes_beside_an_answer_that_has_none_are_refused() -> None:
@@ -151,7 +177,8 @@ def test_a_chunk_has_one_way_to_travel() -> None:
     door = Door()
     body = encode(Answer(9, 1, "dev-0", 3, 5, CHUNK))
     assert door._give(Kind.ANSWER, "dev-1", "dev-1", body, Scope.TO, None) == []
-    assert door.admission.dropped == {"chunk-mismatch": 1}
+    assert door._give(Kind.ANSWER, "dev-1", "dev-1", body, Scope.TO, None, b"data") == []
+    assert door.admission.dropped == {"chunk-mismatch": 2}
 
 
 def test_bytes_beside_anything_but_an_answer_are_refused() -> None:
@@ -232,7 +259,7 @@ def asked(n: int) -> Request:
 def test_one_chunk_per_frame_with_its_index_and_as_bulk_after_everything_else() -> None:
     box = outbox()
     for index in range(3):
-        box.answer("dev-1", asked(index), AnswerChunk(RELEASE, index, b"x" * 4096, ()))
+        box.answer("dev-1", asked(index), make_chunk(RELEASE, index, b"x" * 4096, ()))
     box.answer("dev-2", asked(9), AnswerNoRelease(RELEASE))
     box.answer("dev-1", asked(3), AnswerLeaves(RELEASE, 0, (bytes(32),)))
     frames = box.take()
@@ -265,7 +292,7 @@ def test_a_turn_that_failed_lets_no_chunk_out() -> None:
 
 def test_the_largest_answers_fit_a_frame_with_room() -> None:
     box = outbox()
-    box.answer("dev-1", asked(0), AnswerChunk(RELEASE, 2**32 - 1, bytes(CHUNK_BYTES_MAX), (bytes(32),) * 32))
+    box.answer("dev-1", asked(0), make_chunk(RELEASE, 2**32 - 1, bytes(CHUNK_BYTES_MAX), (bytes(32),) * 32))
     box.answer("dev-1", asked(0), AnswerLeaves(RELEASE, 0, (bytes(32),) * ANSWER_LEAVES_MAX))
     for frame in box.take():
         assert len(frame.payload) < FRAME_BYTES_MAX // 4

@@ -6,7 +6,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from msgspec import structs
 
+from swarm.device.admission import Expected
 from swarm.device.delivery import peers as peers_module
 from swarm.device.delivery.allowance import frames_max
 from swarm.device.delivery.fetcher import (
@@ -51,6 +53,7 @@ from tests.support.delivery import (
     with_content,
     world,
 )
+from tests.support.delivery import chunk as make_chunk
 
 
 def nothing(_answer: Answer) -> list[Answer]:
@@ -94,7 +97,7 @@ def open_answer(one: World, peer: str, index: int, data: bytes | None = None) ->
         (boot, n) for (id, boot, n), keys in one.fetcher._questions.items() if id == peer and index in keys
     )
     data = chunk_of(one.image, one.plan, index) if data is None else data
-    return Answer(1, 1, ME, boot, n, AnswerChunk(one.plan.release, index, data, ()))
+    return Answer(1, 1, ME, boot, n, make_chunk(one.plan.release, index, data, ()))
 
 
 # ------------------------------------------------------------------------------------------ leaves first
@@ -153,6 +156,52 @@ def test_pages_of_two_peers_are_never_mixed() -> None:
     assert [ask.first for ask in one.asked[other] if isinstance(ask, AskLeaves)] == [0, ANSWER_LEAVES_MAX]
 
 
+def test_a_late_page_of_a_source_that_was_left_does_not_get_into_the_list_of_another() -> None:
+    """Else a liar could spoil the list of an honest peer, who would be named for it."""
+    one = world(chunks=ANSWER_LEAVES_MAX + 5, peers=("a", "b"))
+    fetcher = one.fetcher
+    one.step()
+    liar = next(peer for peer in one.peers if one.asked[peer])
+    honest = next(peer for peer in one.peers if peer != liar)
+    one.down.update(one.peers)
+    while not one.asked[honest]:
+        one.run(one.now_ms + 100)
+    one._queue.clear()
+    late = next(re for re, keys in fetcher._questions.items() if re[0] == liar and -1 in keys)
+    one.give(liar, Answer(1, 1, ME, late[1], late[2], AnswerLeaves(RELEASE, 0, (bytes(32),) * 1024)))
+    for (peer, boot, n), keys in list(fetcher._questions.items()):
+        if peer == honest:
+            first = -1 - next(iter(keys))
+            page = leaves_of(one.image)[first : first + 1024]
+            one.give(honest, Answer(1, 1, ME, boot, n, AnswerLeaves(RELEASE, first, page)))
+    assert fetcher.leaves == leaves_of(one.image)
+    assert fetcher.counts.refused == 0
+
+
+def test_a_silent_source_is_left_after_three_silences() -> None:
+    one = world(chunks=30, peers=("a", "b"))
+    one.step()
+    source = next(peer for peer in one.peers if one.asked[peer])
+    one.down.add(source)
+    assert one.run(22_000), "3 + 6 + 12 seconds"
+    assert len(one.asked[source]) == 3
+
+
+def test_when_the_list_is_there_nobody_is_waited_for_with_another_copy() -> None:
+    one = world(chunks=30, peers=("a", "b"))
+    fetcher = one.fetcher
+    one.step()
+    first = next(peer for peer in one.peers if one.asked[peer])
+    one.down.update(one.peers)
+    while not any(one.asked[peer] for peer in one.peers if peer != first):
+        one.run(one.now_ms + 100)
+    assert fetcher._peers.open() == 1
+    (_, boot, n) = next(re for re in fetcher._questions if re[0] == first)
+    one.give(first, Answer(1, 1, ME, boot, n, AnswerLeaves(RELEASE, 0, leaves_of(one.image))))
+    assert fetcher.leaves is not None
+    assert fetcher._peers.open() == 0
+
+
 @pytest.mark.parametrize("length", [1, 39])
 def test_a_page_of_another_length_is_a_wrong_one(length: int) -> None:
     def cut(answer: Answer) -> list[Answer]:
@@ -191,9 +240,9 @@ def test_a_chunk_whose_path_does_not_lead_to_the_chunk_root_is_refused(change: s
         assert isinstance(chunk, AnswerChunk)
         wrong = {
             "data": spoil(answer)[0].content,
-            "path": AnswerChunk(RELEASE, chunk.index, chunk.data, (bytes(32), *chunk.path[1:])),
-            "length": AnswerChunk(RELEASE, chunk.index, chunk.data, chunk.path[:-1]),
-            "index": AnswerChunk(
+            "path": make_chunk(RELEASE, chunk.index, chunk.data, (bytes(32), *chunk.path[1:])),
+            "length": make_chunk(RELEASE, chunk.index, chunk.data, chunk.path[:-1]),
+            "index": make_chunk(
                 RELEASE, chunk.index, chunk_of(one.image, one.plan, chunk.index ^ 1), chunk.path
             ),
         }[change]
@@ -225,12 +274,35 @@ def test_a_chunk_of_another_length_is_a_wrong_one(change: bytes) -> None:
         if not isinstance(chunk, AnswerChunk):
             return [answer]
         data = chunk.data + change if change else chunk.data[:-1]
-        return [with_content(answer, AnswerChunk(RELEASE, chunk.index, data, ()))]
+        return [with_content(answer, make_chunk(RELEASE, chunk.index, data, ()))]
 
     one = world(peers=("a",), lies={"a": lie})
     one.run(1_000)
     assert one.fetcher.counts.received == 0
     assert notes(one)[0] == (BAD_CHUNK, "a")
+
+
+def test_bytes_changed_on_the_way_are_nobodys_word() -> None:
+    """A broker must not be able to put blame on an honest peer, nor to use up its question."""
+    one, fetcher = begun(peers=("a",))
+    index = chunk_asks(one, "a")[0].indexes[0]
+    right = open_answer(one, "a", index)
+    content = right.content
+    assert isinstance(content, AnswerChunk)
+    one.give("a", with_content(right, structs.replace(content, data=b"x" * 4096)))
+    assert (fetcher.counts.received, fetcher.counts.refused) == (0, 0)
+    assert fetcher.advance(one.now_ms).notes == ()
+    one.give("a", right)
+    assert fetcher.counts.received == 1
+
+
+def test_the_right_bytes_are_taken_whatever_leaf_hash_was_signed() -> None:
+    one, fetcher = begun(peers=("a",))
+    right = open_answer(one, "a", chunk_asks(one, "a")[0].indexes[0])
+    content = right.content
+    assert isinstance(content, AnswerChunk)
+    one.give("a", with_content(right, structs.replace(content, leaf=bytes(32))))
+    assert fetcher.counts.received == 1
 
 
 def test_who_sent_a_bad_chunk_is_asked_last() -> None:
@@ -502,7 +574,7 @@ def test_nothing_is_asked_while_checked_chunks_wait_for_a_slow_disk() -> None:
             fetcher.asked(peer, ask, 1, n)
             for index in ask.indexes:
                 asked += 1
-                chunk = AnswerChunk(RELEASE, index, chunk_of(one.image, one.plan, index), ())
+                chunk = make_chunk(RELEASE, index, chunk_of(one.image, one.plan, index), ())
                 fetcher.on_answer(peer, Answer(1, 1, ME, 1, n, chunk), now_ms)
     assert CHUNKS_HELD_MAX - 4 <= asked <= CHUNKS_HELD_MAX
 
@@ -515,6 +587,36 @@ def test_scattered_chunks_are_asked_for_in_questions_whose_bitmap_they_fit() -> 
     fetcher.set_peers(("a",))
     asks = [ask for _, ask in fetcher.advance(0).asks if isinstance(ask, AskChunks)]
     assert [ask.indexes for ask in asks] == [(0, 255), (256,), (700,)]
+
+
+def test_a_quick_peer_is_asked_for_four_at_a_time() -> None:
+    """A question costs both sides a signature and a frame; for a peer that answers at once one does for four."""
+    one = world(chunks=400, peers=("a",), delay=lambda _peer: [2])
+    assert one.run(60_000)
+    sizes = [len(ask.indexes) for ask in chunk_asks(one, "a")]
+    assert sizes.count(4) >= 98
+
+
+def test_a_peer_that_takes_its_time_is_asked_while_it_still_answers() -> None:
+    """Waiting for all four would leave the way empty for half of the time."""
+    one = world(chunks=100, peers=("a",), delay=lossy(1, 0.0, 400))
+    assert one.run(120_000)
+    sizes = [len(ask.indexes) for ask in chunk_asks(one, "a")]
+    assert sizes.count(2) > len(sizes) / 2
+
+
+def test_one_lost_chunk_of_a_quick_peer_holds_the_others_up_for_a_moment_only() -> None:
+    lost: list[Answer] = []
+
+    def lose_one(answer: Answer) -> list[Answer]:
+        if isinstance(answer.content, AnswerChunk) and answer.content.index == 37 and not lost:
+            lost.append(answer)
+            return []
+        return [answer]
+
+    one = world(chunks=80, peers=("a",), lies={"a": lose_one}, delay=lambda _peer: [2])
+    assert one.run(500)
+    assert lost
 
 
 # ------------------------------------------------------------------------------------------ the frame cap
@@ -556,11 +658,11 @@ def test_an_answer_never_asked_for_does_not_pass_the_door() -> None:
         ("stranger", answer),
         (peer, replace_re(answer, n=answer.re_n + 1000)),
         (peer, replace_re(answer, boot=answer.re_boot - 1)),
-        (peer, with_content(answer, AnswerChunk(b"x" * 32, index, b"x", ()))),
+        (peer, with_content(answer, make_chunk(b"x" * 32, index, b"x", ()))),
         (
             peer,
             with_content(
-                answer, AnswerChunk(RELEASE, index + 30, chunk_of(one.image, one.plan, index + 30), ())
+                answer, make_chunk(RELEASE, index + 30, chunk_of(one.image, one.plan, index + 30), ())
             ),
         ),
         (peer, with_content(answer, AnswerLeaves(RELEASE, 0, leaves_of(one.image)))),
@@ -568,11 +670,25 @@ def test_an_answer_never_asked_for_does_not_pass_the_door() -> None:
     ]
     for sender, unasked in wrong:
         before = fetcher.counts.unasked
-        assert not fetcher.expects(sender, unasked)
+        assert fetcher.expects(sender, unasked) is Expected.NO
         assert fetcher.counts.unasked == before + 1
         fetcher.on_answer(sender, unasked, one.now_ms)
     assert fetcher.counts.received == fetcher.counts.refused == 0
-    assert fetcher.expects(peer, answer)
+    assert fetcher.expects(peer, answer) is Expected.PROVED
+
+
+def test_a_wrong_chunk_is_believed_of_its_signer_only_and_a_right_one_of_anybody() -> None:
+    one, fetcher = begun(peers=("a",))
+    index = chunk_asks(one, "a")[0].indexes[0]
+    right = open_answer(one, "a", index)
+    wrong = open_answer(one, "a", index, b"x" * 4096)
+    content = right.content
+    assert isinstance(content, AnswerChunk)
+    assert fetcher.expects("a", right) is Expected.PROVED
+    assert fetcher.expects("a", wrong) is Expected.SIGNED
+    changed = with_content(right, structs.replace(content, data=b"x" * 4096))
+    assert fetcher.expects("a", changed) is Expected.NO
+    assert fetcher.expects("a", with_content(right, AnswerNoRelease(RELEASE))) is Expected.SIGNED
 
 
 def replace_re(answer: Answer, *, boot: int | None = None, n: int | None = None) -> Answer:
@@ -613,6 +729,22 @@ def test_a_late_chunk_is_welcome_and_then_not_asked_for_again() -> None:
     assert fetcher.counts.received == 1
     one.run(one.now_ms + 60_000)
     assert all(index not in ask.indexes for ask in chunk_asks(one, "a")[asked:])
+
+
+def test_nobody_is_waited_for_with_a_chunk_that_came_late_from_another() -> None:
+    one, fetcher = begun(peers=("a", "b"), chunks=30)
+    first = next(peer for peer in one.peers if chunk_asks(one, peer))
+    other = next(peer for peer in one.peers if peer != first)
+    late = [open_answer(one, first, index) for index in range(4)]
+    one.down.update(one.peers)
+    while not chunk_asks(one, other):
+        one.run(one.now_ms + 100)
+    asked = chunk_asks(one, other)[0].indexes
+    peer = fetcher._peers.get(other)
+    assert peer is not None
+    one.give(first, late[asked[0]])
+    assert asked[0] not in peer.flights
+    assert fetcher.counts.received == 1
 
 
 # ------------------------------------------------------------------------------------------ durable
@@ -684,7 +816,7 @@ def test_chunks_that_a_checkpoint_did_not_make_durable_are_fetched_again() -> No
             n += 1
             fetcher.asked(peer, ask, 1, n)
             for index in ask.indexes:
-                chunk = AnswerChunk(RELEASE, index, chunk_of(one.image, one.plan, index), ())
+                chunk = make_chunk(RELEASE, index, chunk_of(one.image, one.plan, index), ())
                 fetcher.on_answer(peer, Answer(1, 1, ME, 1, n, chunk), 0)
         if step.has_write:
             fetcher.on_written(Bitmap.of(6, set()))
@@ -833,6 +965,36 @@ def test_of_peers_never_heard_one_at_a_time_is_tried() -> None:
     before = one.now_ms
     assert one.run(before + 60_000)
     assert one.now_ms - before < 380 * 40, "three places of four went on"
+
+
+def test_liars_come_after_the_slow_and_these_after_the_silent_and_these_after_all_others() -> None:
+    peers = peers_module.Peers(b"", frames_max=100, bad_max=10)
+    peers.set(("liar", "slow", "silent", "far"))
+    liar, slow, silent, far = (peers.get(id) for id in ("liar", "slow", "silent", "far"))
+    assert liar
+    assert slow
+    assert silent
+    assert far
+    liar.bad = slow.slow = silent.silent = 1
+    liar.service_ms = slow.service_ms = silent.service_ms = 1
+    far.service_ms = 5_000
+    order = []
+    for _ in range(4):
+        chosen = peers.choose(0, flights_max=4)
+        assert chosen is not None
+        order.append(chosen.id)
+        chosen.not_before_ms = 1
+    assert order == ["far", "silent", "slow", "liar"]
+
+
+def test_an_answer_in_time_ends_the_silence_and_a_late_one_does_not() -> None:
+    peer = peers_module.Peer("a", b"")
+    peer.silent = 2
+    peer.answer(7, 100, 0)
+    assert peer.silent == 2
+    peer.ask(8, 0)
+    peer.answer(8, 100, 5)
+    assert peer.silent == 0
 
 
 def test_two_devices_begin_with_different_peers() -> None:

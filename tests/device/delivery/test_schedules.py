@@ -7,6 +7,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from swarm.device.delivery.allowance import frames_max
 from swarm.wire.messages import (
@@ -17,6 +18,7 @@ from swarm.wire.messages import (
     AnswerNoRelease,
 )
 from tests.support.delivery import RELEASE, World, lossy, spoil, with_content, world
+from tests.support.delivery import chunk as make_chunk
 
 HONEST = "honest"
 
@@ -44,9 +46,10 @@ def liar(seed: int) -> Callable[[Answer], list[Answer]]:
                 spoil(answer),
                 spoil(answer),
                 [*spoil(answer), answer],
-                [with_content(answer, AnswerChunk(RELEASE, content.index, content.data[:-1] or b"x", ()))],
-                [with_content(answer, AnswerChunk(RELEASE, other, content.data, content.path))],
-                [with_content(answer, AnswerChunk(RELEASE, content.index, content.data, (bytes(32),) * 3))],
+                [with_content(answer, structs.replace(content, data=content.data[::-1] + b"x"))],
+                [with_content(answer, make_chunk(RELEASE, content.index, content.data[:-1] or b"x", ()))],
+                [with_content(answer, make_chunk(RELEASE, other, content.data, content.path))],
+                [with_content(answer, make_chunk(RELEASE, content.index, content.data, (bytes(32),) * 3))],
             ]
         elif isinstance(content, AnswerLeaves):
             wrong = (bytes(32), *content.leaves[1:])

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.crypto.merkle import leaf_hash
 from swarm.device.delivery.allowance import Frames, Pace, Places, frames_max
-from swarm.device.delivery.leaves import LeafTree, is_chunk, root_of
+from swarm.device.delivery.leaves import LeafPages, LeafTree, is_leaf, root_of
 from swarm.device.delivery.server import ChunkServer, Read, ServeStep
 from swarm.device.firmware.operations import ReadChunk, ReadLeaves
 from swarm.install.port import InstallPlan
@@ -40,6 +41,7 @@ from swarm.wire.messages import (
     ask_chunks,
 )
 from tests.support.delivery import RELEASE, chunk_of, image_of, leaves_of, plan_of, read
+from tests.support.delivery import chunk as make_chunk
 
 IMAGE = image_of(200 * CHUNK_BYTES_MIN)
 PLAN = plan_of(IMAGE)
@@ -106,7 +108,7 @@ def test_a_peer_that_has_the_release_sealed_or_runs_it_answers(source: str) -> N
         ReadChunk(source, 7 * CHUNK_BYTES_MIN, CHUNK_BYTES_MIN),  # type: ignore[arg-type]
     ]
     assert answers == [
-        ("a", AnswerChunk(RELEASE, index, chunk_of(IMAGE, PLAN, index), ())) for index in (3, 7)
+        ("a", make_chunk(RELEASE, index, chunk_of(IMAGE, PLAN, index), ())) for index in (3, 7)
     ]
     assert {asked for _, asked, _ in one.answers} == {request}
 
@@ -143,6 +145,7 @@ def test_a_release_that_is_withdrawn_is_not_served_a_moment_longer() -> None:
     one.ask("a", 0, 1)
     step = one.server.advance(0)
     one.server.withdraw(RELEASE)
+    assert not one.server._cached
     one.server.on_read(step.reads[0], chunk_of(IMAGE, PLAN, 1), 0)
     assert one.server.advance(0) == ServeStep()
     assert one.server.offered == ()
@@ -193,7 +196,8 @@ def test_a_path_comes_with_the_chunk_when_it_is_asked_for() -> None:
     for _, content in one.go():
         assert isinstance(content, AnswerChunk)
         assert content.path
-        assert is_chunk(content.data, content.index, 200, content.path, PLAN.chunk_root)
+        assert content.leaf == leaf_hash(content.data)
+        assert is_leaf(content.leaf, content.index, 200, content.path, PLAN.chunk_root)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 9, 33])
@@ -202,10 +206,9 @@ def test_every_path_of_a_tree_leads_to_its_root(size: int) -> None:
     leaves = leaves_of(image, 100)
     tree = LeafTree(leaves)
     for index in range(size):
-        data = image[index * 100 : index * 100 + 100]
-        assert is_chunk(data, index, size, tree.path(index), root_of(leaves))
+        assert is_leaf(leaves[index], index, size, tree.path(index), root_of(leaves))
         assert not any(
-            is_chunk(data, other, size, tree.path(index), root_of(leaves))
+            is_leaf(leaves[index], other, size, tree.path(index), root_of(leaves))
             for other in range(size)
             if other != index
         )
@@ -391,6 +394,31 @@ def test_a_place_is_not_kept_for_ever_by_asking_slowly() -> None:
         refused += ("honest", AnswerBusy()) in one.go()
     assert refused == ASKER_TURN_MS // 1000
     assert chunks([(to, content) for to, _, content in one.answers])[-1] == ("honest", 30)
+
+
+def test_who_loses_its_place_is_not_served_any_more_what_it_waited_for() -> None:
+    one = Served()
+    for number in range(ASKERS_SERVED_MAX):
+        one.ask(f"dev-{number}", number)
+    reads = one.server.advance(0).reads
+    for second in range(1, ASKER_TURN_MS // 1000 + 1):
+        one.now_ms = second * 1000
+        for number in range(ASKERS_SERVED_MAX):
+            one.ask(f"dev-{number}", number)
+    one.ask("late", 50)
+    for wanted in reads:
+        one.server.on_read(wanted, read(IMAGE, wanted), one.now_ms)
+    served = {to for to, _ in chunks(one.go())}
+    assert served == {"late", *(f"dev-{number}" for number in range(1, ASKERS_SERVED_MAX))}
+
+
+def test_a_page_of_another_length_is_not_kept() -> None:
+    pages = LeafPages(ANSWER_LEAVES_MAX + 5)
+    assert not pages.put(ANSWER_LEAVES_MAX, (bytes(32),) * 6)
+    assert not pages.put(0, (bytes(32),) * 5)
+    assert pages.missing() == [0, ANSWER_LEAVES_MAX]
+    assert pages.put(ANSWER_LEAVES_MAX, (bytes(32),) * 5)
+    assert pages.missing() == [0]
 
 
 def test_questions_for_chunks_that_the_release_has_not_are_counted_and_cost_nothing() -> None:
