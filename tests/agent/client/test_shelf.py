@@ -13,15 +13,18 @@ from swarm.device.verifier import Verifier
 from swarm.install.port import Bitmap
 from swarm.primitives.errors import DecodeError
 from swarm.wire.messages import (
+    Answer,
     AnswerNoRelease,
     AskChunks,
     AskLeaves,
     AskStatus,
+    ChunkItem,
     Envelope,
     Request,
     decode_answer,
     decode_frame,
     decode_request,
+    with_data,
 )
 from tests.support.install import directory_release
 from tests.support.swarms import keypair, make_genesis
@@ -48,11 +51,16 @@ class Wire:
         self.asked[request.boot, request.n] = request
         return envelope
 
-    def answers(self) -> list[Envelope]:
+    def answers(self) -> list[Answer]:
         found = []
         for frame in self.out.take():
             assert frame.to == "dev-1"
-            found += [item for item in decode_frame(frame.payload) if isinstance(item, Envelope)]
+            for item in decode_frame(frame.payload):
+                if isinstance(item, ChunkItem):
+                    assert frame.bulk
+                    found.append(with_data(decode_answer(item.envelope.body), item.data))
+                elif isinstance(item, Envelope):
+                    found.append(decode_answer(item.body))
         return found
 
 
@@ -77,8 +85,7 @@ def test_a_voter_fetches_the_whole_image_from_an_operator() -> None:
             fetcher.asked(peer, ask, request.boot, request.n)
             wire.shelf.on_request(envelope, now_ms)
         wire.shelf.advance(now_ms)
-        for envelope in wire.answers():
-            answer = decode_answer(envelope.body)
+        for answer in wire.answers():
             assert fetcher.expects("ops", answer)
             fetcher.on_answer("ops", answer, now_ms)
     assert b"".join(chunks[index] for index in range(count)) == RELEASE.data
@@ -105,8 +112,8 @@ def test_another_release_is_not_here() -> None:
     wire.shelf.offer(RELEASE.plan, RELEASE.data, None, 0)
     wire.shelf.on_request(wire.question(AskLeaves(bytes(32), 0, 1)), 0)
     wire.shelf.advance(0)
-    (envelope,) = wire.answers()
-    assert decode_answer(envelope.body).content == AnswerNoRelease(bytes(32))
+    (answer,) = wire.answers()
+    assert answer.content == AnswerNoRelease(bytes(32))
 
 
 def test_what_is_no_fresh_question_of_a_member_is_refused() -> None:
