@@ -30,6 +30,10 @@ CHUNK_PEERS_MAX: Final = 4
 """Holders of a release that are no voters, of which a device asks at most so many."""
 
 
+LOOK_MS: Final = 5_000
+"""A turn so long after the last step takes one in any case: what was overlooked costs a heartbeat, not an update."""
+
+
 class Keeper:
     """Firmware of one device in one boot: inputs in, one `Step` out of each turn."""
 
@@ -62,6 +66,10 @@ class Keeper:
         self._reads: dict[int, ReadChunk | ReadLeaves] = {}
         self._peers_for = b""
         self._step = Step()
+        self._has_news = True
+        self._looked_ms = now_ms
+        self.wake_at_ms: int | None = None
+        """When the next step is due if nothing comes before."""
 
     # ------------------------------------------------------------------------------ questions of the device
 
@@ -89,6 +97,18 @@ class Keeper:
         """Attestations heard: voter index -> height -> digest, the newest few of each."""
         return self._attests
 
+    def is_due(self, now_ms: int, height: int) -> bool:
+        """Answer whether a step could give anything: most turns of a swarm are nothing to its firmware."""
+        if self._has_news or height != self._height or self._voter.is_listening:
+            return True
+        if self.wake_at_ms is not None and now_ms >= self.wake_at_ms:
+            return True
+        if now_ms >= self._looked_ms + LOOK_MS:
+            return True
+        record = self._record
+        # With a permit every attestation and every vote may be the one that was missing.
+        return record is not None and record.permit is not None
+
     def has_seen(self, height: int) -> bool:
         """Answer whether the last step was taken at this applied height."""
         return height == self._height
@@ -107,6 +127,7 @@ class Keeper:
 
     def take(self, message: InstallDone | SelfTested, now_ms: int) -> None:
         """Take in what an operation or a self test gave."""
+        self._has_news = True
         if isinstance(message, SelfTested):
             self.updater.take_test(message, self._step, now_ms)
             return
@@ -121,6 +142,7 @@ class Keeper:
 
     def hear(self, message: DeliveryAsk | DeliveryAnswer, now_ms: int) -> None:
         """Take a question for chunks, or an answer to an own one."""
+        self._has_news = True
         if isinstance(message, DeliveryAsk):
             self.server.ask(message.sender, message.request, now_ms)
             return
@@ -137,6 +159,7 @@ class Keeper:
 
     def take_settled(self, tags: tuple[int, ...], signed_at_ms: int, height: int | None) -> None:
         """Note that an own submission of this boot is in the log at `height`, or (None) never will be."""
+        self._has_news = True
         for tag in tags:
             self._entries.settled(tag)
         if height is not None:
@@ -144,6 +167,7 @@ class Keeper:
 
     def take_asked(self, peer: DeviceId, ask: ChunkQuestion, boot: int, n: int) -> None:
         """Note the counter under which a question for chunks went out."""
+        self._has_news = True
         fetcher = self.updater.download.fetcher
         if fetcher is not None:
             fetcher.asked(peer, ask, boot, n)
@@ -166,6 +190,7 @@ class Keeper:
             self._voter.advance(view, self._duties, step)
         self._serve(view, step)
         self._step = Step()
+        self._has_news, self.wake_at_ms, self._looked_ms = False, step.wake_at_ms, view.now_ms
         return step
 
     def _peers_of(self, release: bytes) -> tuple[DeviceId, ...]:

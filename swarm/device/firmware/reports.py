@@ -73,8 +73,11 @@ def due_of_permit(permit: Permit, inspection: Inspection, *, declined: str | Non
     return None if declined is None else Due("declined", permit.id, reason_code(declined))
 
 
-def due_of_release(view: View, inspection: Inspection, boot: int, *, spoiled: bytes) -> Due | None:
-    """Return what must be said of the image that runs: it is revoked or taken back, and there is no other to boot."""
+def due_of_release(view: View, inspection: Inspection, *, spoiled: bytes) -> Due | None:
+    """Return what must be said of the image that runs: it is revoked or taken back, and there is no other to boot.
+
+    A new start has reported `started` before, so it says it again.
+    """
     record = view.record
     running = inspection.status.running
     if record is None or not record.reported or record.digest != running.digest:
@@ -86,7 +89,7 @@ def due_of_release(view: View, inspection: Inspection, boot: int, *, spoiled: by
     if not reason:
         return None
     if release.state == "revoked":
-        said = record.result == "revoked_running" and record.boot == boot
+        said = record.result == "revoked_running"
         return None if said else Due("revoked_running", 0, reason_code(reason))
     if any(view.me not in plan.ended for plan in _taken_back(view, release)):
         return Due("declined", 0, reason_code(reason))

@@ -244,7 +244,7 @@ class Updater:
                 return due
         due = due_of_start(view, inspection, self._boot)
         if due is None:
-            due = due_of_release(view, inspection, self._boot, spoiled=self.permits.spoiled)
+            due = due_of_release(view, inspection, spoiled=self.permits.spoiled)
         record = view.record
         if due is None and record is not None and has_spoken(record, self._boot):
             if record.degraded != self._is_degraded and inspection.status.settled:

@@ -44,11 +44,14 @@ class Voter:
         self._entries = entries
         self._seen_ms: dict[Hashable, int] = {}
         """When this boot first saw each duty that is still one."""
+        self.is_listening = False
+        """A go waits only for a word of somebody: any may be the one."""
         self._voted: set[Hashable] = set()
         """Duties that were answered; asked for membership only."""
 
     def advance(self, view: View, duties: Duties, step: Step) -> None:
         """Cast every vote that is due; repeated calls cast nothing twice."""
+        self.is_listening = False
         every: list[Duty] = [*duties.gos, *duties.lates, *duties.wishes, *duties.resumes]
         self._forget({_key(duty) for duty in every} | {_vote_key(duty) for duty in every})
         for go in duties.gos:
@@ -88,6 +91,7 @@ class Voter:
             return
         # W6: whoever was confirmed must have been heard since the soak ended; a word wakes the device by itself.
         deaf = [id for id in go.listen_to if id != view.me and view.peers_heard.get(id, -1) < soaked]
+        self.is_listening |= bool(deaf)
         if not deaf:
             self._vote(_vote_key(go), Go(go.plan, go.stage, go.generation), view, step)
 

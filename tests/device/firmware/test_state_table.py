@@ -274,7 +274,6 @@ def test_media_that_cannot_be_read_any_more_are_said() -> None:
         refused(operation, InstallReason.MEDIUM) if isinstance(operation, Inspect) else None
     )
     fleet.keeper("dev-1").updater.desk.forget()
-    fleet.put("dev-1")
     fleet.until(lambda: fleet.record("dev-1").degraded)
     assert fleet.record("dev-1").reason == "unreadable"
     unit.refuse = lambda _operation: None
