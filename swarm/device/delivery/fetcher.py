@@ -335,6 +335,8 @@ class Fetcher:
         if self._in_order:
             first = self._first_unwritten()
             indexes = [index for offset, index in enumerate(indexes) if index == first + offset]
+        if not indexes:
+            return ()
         is_rest = len(indexes) + self._durable == self.plan.chunk_count
         if len(indexes) < CHECKPOINT_CHUNKS and not is_rest and now_ms - self._held_ms < CHECKPOINT_MS:
             return ()

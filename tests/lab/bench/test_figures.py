@@ -15,13 +15,15 @@ from swarm.lab.bench.figures import (
     BenchResult,
     BrokerFigures,
     CommitFigures,
+    DeliveryFigures,
+    DeliveryResult,
     MachineFigures,
     PrimitiveFigures,
     RestartFigures,
     SimulatorFigures,
     percentile,
 )
-from swarm.lab.bench.table import render
+from swarm.lab.bench.table import render, render_delivery
 
 FIELDS = {
     "machine": {"cpu", "cores", "python", "arch"},
@@ -134,3 +136,53 @@ def test_the_table_shows_every_figure_and_takes_no_orders_from_names() -> None:
 def test_percentiles_are_measured_values() -> None:
     values = (5.0, 1.0, 4.0, 2.0, 3.0)
     assert [percentile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1.0, 3.0, 5.0, 5.0]
+
+
+def a_delivery() -> DeliveryResult:
+    result = a_result()
+    return DeliveryResult(
+        machine=result.machine,
+        broker=result.broker,
+        delivery=DeliveryFigures(
+            devices=4,
+            image_bytes=16 * 1024 * 1024,
+            chunk_bytes=32 * 1024,
+            bulk_mb_per_s=171.25,
+            chunks_mb_per_s=104.75,
+            commits_per_s=10,
+            chunk_rate_mb_per_s=1.048576,
+            chunks_beside_mb_per_s=1.03125,
+            idle_p50_ms=21.5,
+            idle_p99_ms=40.25,
+            loaded_p50_ms=25.125,
+            loaded_p99_ms=56.375,
+        ),
+    )
+
+
+def test_the_figures_of_a_delivery_are_all_there_and_all_told() -> None:
+    result = a_delivery()
+    data = json.loads(json.dumps(result.to_json()))
+    assert set(data) == {"machine", "broker", "delivery"}
+    assert set(data["delivery"]) == set(DeliveryFigures.__struct_fields__)
+    text = printed_delivery(result)
+    for words in (
+        "16 MiB to 4 devices",
+        "171.2 MB/s",
+        "104.8 MB/s",
+        "21.50 ms",
+        "40.25 ms",
+        "25.12 ms",
+        "56.38 ms",
+    ):
+        assert words in text
+    assert "chunks reach 61% of the same client's bulk" in text
+    assert "1.40 times as long (p99)" in text
+
+
+def printed_delivery(result: DeliveryResult) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(render_delivery(result))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
