@@ -140,7 +140,7 @@ def _machine_of(
 ) -> Machine:
     """Return what the agent runs on: the slots and the launcher that the file and the environment name."""
     if firmware is None:
-        return Machine(None, lifeline)
+        return Machine(None, lifeline, has_self_test=False)
     where = f"{source}: firmware"
     if genesis.release is None or not any(app.partition("@")[0] == Rollout.name for app in genesis.apps):
         raise ConfigError(

@@ -26,8 +26,18 @@ class Machine:
     updated. Without a lifeline nobody watches.
     """
 
-    def __init__(self, installer: Installer | None = None, lifeline: Lifeline | None = None) -> None:
-        """Take over the back end and the pipe to the launcher."""
+    def __init__(
+        self,
+        installer: Installer | None = None,
+        lifeline: Lifeline | None = None,
+        *,
+        has_self_test: bool = True,
+    ) -> None:
+        """Take over the back end and the pipe to the launcher.
+
+        Without `has_self_test` the first beat is the word of health too: no device says it later.
+        """
+        self._has_self_test = has_self_test
         self._installer = installer
         self._lifeline = lifeline
         self._worker = WorkerThread("swarm-install")
@@ -85,6 +95,8 @@ class Machine:
         """Say after a turn that the device advances; False when the launcher is gone, and then the agent must end."""
         if self._lifeline is None or (self._beat_at_ms is not None and now_ms < self._beat_at_ms):
             return True
+        if self._beat_at_ms is None and not self._has_self_test:
+            self._lifeline.healthy()
         self._beat_at_ms = now_ms + BEAT_MS
         return self._lifeline.beat()
 

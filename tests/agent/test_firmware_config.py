@@ -160,4 +160,5 @@ def test_without_the_section_a_swarm_with_release_keys_has_devices_that_are_not_
 ) -> None:
     agent = built(outfit(tmp_path, line=""))
     assert agent.device.keeper is None
+    assert not agent._machine._has_self_test
     agent._store.close()

@@ -127,6 +127,17 @@ def test_beats_are_spaced_and_the_word_of_health_goes_at_once() -> None:
     assert machine.beat(9_000) is False, "the launcher is gone"
 
 
+def test_where_no_device_has_a_self_test_the_first_beat_is_the_word_of_health() -> None:
+    read_end, write_end = os.pipe()
+    lifeline = Lifeline(write_end, "/d", "a")
+    machine = Machine(None, lifeline, has_self_test=False)
+    assert machine.beat(0)
+    assert machine.beat(BEAT_MS)
+    assert os.read(read_end, 100) == HEALTHY + BEAT + BEAT
+    os.close(read_end)
+    lifeline.close()
+
+
 def test_a_machine_that_nobody_watches_never_ends_an_agent() -> None:
     assert Machine().beat(0)
     assert Machine().wake_at_ms is None

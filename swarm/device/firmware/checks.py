@@ -14,6 +14,9 @@ from swarm.install.port import InstallPlan, SlotState, SlotStatus
 STORE_FORMAT: Final = 1
 """The store's format of this program; a new image must read it, because a rollback must find its votes (W13)."""
 
+PROTOCOL_FIRST: Final = 1
+"""The protocol version of every swarm until an `activate` says another; an image that does not speak it is mute."""
+
 
 def install_plan(release: Release) -> InstallPlan:
     """Return what a back end is told of a release on the log."""
@@ -51,6 +54,7 @@ def why_not_fetch(view: View, inspection: Inspection, task: Task, class_id: byte
     if release is None or record is None:
         return "unknown-release"
     manifest = release.manifest
+    protocol = max(PROTOCOL_FIRST, view.rollout.state.protocol)
     for wrong, reason in (
         (release.state == "revoked" or release.id in status.revoked, "revoked"),
         (not release.is_wanted, "not-approved"),
@@ -62,6 +66,8 @@ def why_not_fetch(view: View, inspection: Inspection, task: Task, class_id: byte
         (manifest.counter < status.counter, "old-counter"),
         (manifest.file_bytes > status.spare_bytes, "oversized"),
         (not manifest.stores[0] <= STORE_FORMAT <= manifest.stores[1], "store-format"),
+        (not manifest.protocols[0] <= protocol <= manifest.protocols[1], "protocol"),
+        (0 < manifest.use_before < view.height, "expired"),
         (not needs_met(view.rollout.state, release), "needs"),
     ):
         if wrong:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from swarm.device.firmware.checks import why_not_back, why_not_fetch
+from swarm.device.firmware.checks import STORE_FORMAT, why_not_back, why_not_fetch
 from swarm.device.firmware.operations import (
     ArmBoot,
     Begin,
@@ -26,6 +26,7 @@ from swarm.install.port import (
     SlotState,
     SlotStatus,
 )
+from swarm.storage.migration import known_version
 from swarm.wire.messages import Item
 from tests.device.firmware.test_crash_table import Canary, kinds, refused
 from tests.support.install import CLASS, VENDOR
@@ -124,6 +125,8 @@ def test_a_device_that_is_not_at_completed_never_touches_the_other_slot(asked: A
     ("changes", "reason"),
     [
         ({"stores": (2, 3)}, "store-format"),
+        ({"protocols": (2, 3)}, "protocol"),
+        ({"use_before": 3}, "expired"),
         ({"file_bytes": 900_000_000, "chunk_bytes": 32768, "chunk_count": 27466}, "oversized"),
     ],
 )
@@ -142,6 +145,10 @@ def test_a_device_that_cannot_follow_says_why_and_goes_on_as_it_is(
     assert unit.did(Begin) == 0
     assert unit.version == 1
     assert [d["result"] for d in fleet.told(canary, "reported")].count("declined") == 1, "said once"
+
+
+def test_the_store_format_is_the_one_of_this_program() -> None:
+    assert known_version() == STORE_FORMAT, "a rollback must find its votes: see W13 before this is changed"
 
 
 # ------------------------------------------------------------------------------------------ fetch and seal
