@@ -74,8 +74,10 @@ def build_agent(
 
     `source` is the file's name for messages; `random` gives numbers in [0, 1) for the pauses between attempts to
     connect. Behaviours draw their noise from `behaviour_seed`, or from the device's key. `lifeline` is the launcher's,
-    where one started this process: without it the agent votes on firmware and is not updated itself. Raises `ConfigError` for
-    files that do not fit each other, and `StoreError` for a store that is missing, held, foreign or broken.
+    where one started this process: without it the agent votes on firmware and is not updated itself.
+
+    Raises `ConfigError` for files that do not fit each other, and `StoreError` for a store that is missing, held,
+    foreign or broken.
     """
     genesis = parse_genesis(read_text_file(config.genesis), str(config.genesis))
     keypair = KeyPair(read_key_file(config.key))
@@ -95,21 +97,7 @@ def build_agent(
         config.store, pace, swarm_id=genesis.id, device=config.device, key_public=keypair.public
     )
     try:
-        device = Device(
-            DeviceConfig(
-                genesis=genesis,
-                me=config.device,
-                keypair=keypair,
-                delta_floor_ms=config.timing.delta_floor_ms,
-                delta_cap_ms=config.timing.delta_cap_ms,
-                version=version,
-            ),
-            store,
-            router,
-            verify,
-            now_ms,
-            firmware=None if config.firmware is None else config.firmware.firmware,
-        )
+        device = _make_device(config, genesis, keypair, store, router, version, now_ms)
         presence = sign_presence(genesis.id, config.device, keypair, device.boot)
 
         def make_transport(inbox: Inbox, on_state: Callable[[ConnectionState], None]) -> Transport:
@@ -133,6 +121,27 @@ def build_agent(
     except BaseException:
         store.close()
         raise
+
+
+def _make_device(
+    config: AgentConfig,
+    genesis: Genesis,
+    keypair: KeyPair,
+    store: TimedStore,
+    router: Router,
+    version: str,
+    now_ms: int,
+) -> Device:
+    about = DeviceConfig(
+        genesis=genesis,
+        me=config.device,
+        keypair=keypair,
+        delta_floor_ms=config.timing.delta_floor_ms,
+        delta_cap_ms=config.timing.delta_cap_ms,
+        version=version,
+    )
+    firmware = None if config.firmware is None else config.firmware.firmware
+    return Device(about, store, router, verify, now_ms, firmware=firmware)
 
 
 def _machine_of(
