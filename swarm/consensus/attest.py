@@ -20,10 +20,10 @@ def on_applied(state: State, applied: Applied) -> None:
     for height in sorted(state.applied)[:-APPLIED_KEPT]:
         del state.applied[height]
     if applied.notable:
-        state.attest_candidate = max(state.attest_candidate, applied.height)
+        state.attesting.candidate = max(state.attesting.candidate, applied.height)
     if applied.height % state.config.snapshot_every == 0 and applied.height > _last(state):
         # Apart from the candidate: a newer height that comes within the same Δ must not take its place.
-        state.attest_due.append(applied.height)
+        state.attesting.due.append(applied.height)
     for voter in sorted(state.attests):
         statement = state.attests[voter].get(applied.height)
         if statement is not None:
@@ -41,7 +41,7 @@ def differs(state: State, height: int, voter: int, digest: bytes) -> bool:
     Told once a voter and height, in rising order, so that one number a voter is all the memory it takes.
     """
     applied = state.applied.get(height)
-    if applied is None or height <= state.alarmed.get(voter, 0):
+    if applied is None or height <= state.attesting.alarmed.get(voter, 0):
         return False
     return digest != attest_digest(applied.log_size, applied.log_root, applied.state_root)
 
@@ -49,7 +49,7 @@ def differs(state: State, height: int, voter: int, digest: bytes) -> bool:
 def _compare(state: State, statement: SignedStatement) -> None:
     """Raise the alarm of R14 where a verified A differs: a bug or a version skew, never evidence."""
     if differs(state, statement.number, statement.voter, statement.digest):
-        state.alarmed[statement.voter] = statement.number
+        state.attesting.alarmed[statement.voter] = statement.number
         state.note("attest-mismatch", statement.number)
 
 
@@ -106,10 +106,10 @@ def _candidate(state: State) -> tuple[int | None, bool]:
     if state.me is None:
         return None, False
     last = _last(state)
-    state.attest_due = [h for h in state.attest_due if h > last and h in state.applied]
-    if state.attest_due:
-        return state.attest_due[0], True
-    candidate = state.attest_candidate
+    state.attesting.due = [h for h in state.attesting.due if h > last and h in state.applied]
+    if state.attesting.due:
+        return state.attesting.due[0], True
+    candidate = state.attesting.candidate
     if not state.work and state.delivered_height in state.applied:
         candidate = max(candidate, state.delivered_height) if candidate or state.delivered_height else 0
     floor = max(last, state.checkpoint_height)
@@ -131,7 +131,7 @@ def plan_attest(state: State) -> int | None:
     """Return the height to attest now, None for none: at most one outstanding per Δ, then the newest."""
     candidate, at_once = _candidate(state)
     outstanding = _last(state) > state.checkpoint_height
-    if outstanding and not at_once and state.now_ms < (state.attest_wanted_at_ms or 0):
+    if outstanding and not at_once and state.now_ms < (state.attesting.wanted_at_ms or 0):
         return None
     return candidate
 
@@ -143,7 +143,7 @@ def attest(state: State) -> bool:
         return False
     applied = state.applied[height]
     digest = attest_digest(applied.log_size, applied.log_root, applied.state_root)
-    state.attest_wanted_at_ms = state.now_ms + state.config.delta_floor_ms
+    state.attesting.wanted_at_ms = state.now_ms + state.config.delta_floor_ms
     state.draft.wanted.append(Wanted(Kind.ATTEST, state.config.epoch, height, digest))
     return True
 
@@ -151,4 +151,4 @@ def attest(state: State) -> bool:
 def next_due_ms(state: State) -> int | None:
     """Return when an attestation that waits for its Δ may be signed."""
     candidate, _ = _candidate(state)
-    return None if candidate is None else state.attest_wanted_at_ms
+    return None if candidate is None else state.attesting.wanted_at_ms

@@ -103,6 +103,20 @@ class Doubt:
 
 
 @dataclass(slots=True)
+class Attesting:
+    """Which heights R14 asks this voter to attest, and whose different attestations were told."""
+
+    candidate: int = 0
+    """The newest height with an event or an operator's submission."""
+    due: list[int] = field(default_factory=list)
+    """C-th heights not attested yet, rising."""
+    wanted_at_ms: int | None = None
+    """When the next one may be signed."""
+    alarmed: dict[int, int] = field(default_factory=dict)
+    """Per voter the highest height at which an A of it that differs was told."""
+
+
+@dataclass(slots=True)
 class Draft:
     """The Output under construction."""
 
@@ -203,13 +217,7 @@ class State:
         self.attests: dict[int, dict[int, SignedStatement]] = {}
         """Per voter its newest attestations by height."""
         self.own_attest: SignedStatement | None = None
-        self.attest_wanted_at_ms: int | None = None
-        self.attest_candidate = 0
-        """The newest height with an event or an operator's submission."""
-        self.attest_due: list[int] = []
-        """C-th heights not attested yet, rising."""
-        self.alarmed: dict[int, int] = {}
-        """Per voter the highest height at which an A of it that differs was told (R14)."""
+        self.attesting = Attesting()
         self.checkpoint_height = 0
         self.evidence_seen: set[tuple[int, int, str]] = set()
         self.resend_own: list[SignedStatement | Proposal] = []

@@ -419,7 +419,7 @@ MUTATIONS = (
     Mutation(
         "a C-th height gives way to a newer one",
         "attest",
-        "    if state.attest_due:",
+        "    if state.attesting.due:",
         "    if False:",
         "test_r14_attest.test_r14_every_cth_height_of_many_applied_in_one_turn",
     ),
