@@ -209,8 +209,7 @@ class State:
         """Voters with a valid statement above cur: voter -> view (R9)."""
         self.doubts: dict[tuple[DeviceId, str], Doubt] = {}
         """By claimant and what it claims; bounded by the members (`claims.py`)."""
-        self.ahead_checked_ms: dict[int, int] = {}
-        """When a statement above the window was last verified for this voter (one per Δ, R0)."""
+        self.ahead_checked_ms: dict[int, int] = {}  # last check of one above the window, per voter (R0)
 
         self.applied: dict[int, Applied] = {}
         """Own results at recent heights, for attestation."""
