@@ -107,6 +107,12 @@ def test_what_the_log_says_of_the_release(asked: Asked, changes: dict[str, objec
     assert asked.why() == reason
 
 
+def test_a_release_that_may_not_follow_what_the_log_believes(asked: Asked) -> None:
+    record = asked.canary.fleet.rollout(asked.canary.id).state.devices[asked.canary.id]
+    record.counter = 9
+    assert asked.why() == "wrong-number"
+
+
 def test_another_class_than_the_own(asked: Asked) -> None:
     assert why_not_fetch(asked.view, asked.inspection, asked.task, bytes(32)) == "wrong-class"
 
