@@ -175,4 +175,9 @@ def test_nothing_else_in_the_package_signs_statements_or_submissions() -> None:
         "swarm/apps/rollout/manifest.py",  # release keys, which are no device's
         "swarm/lab/bench/bare_loop.py",  # a benchmark without a protocol
         "swarm/lab/bench/primitives.py",  # measures what a signature costs
+        "swarm/lab/attackers/chunks.py",  # attackers sign what no device would
+        "swarm/lab/attackers/equivocate.py",
+        "swarm/lab/firmware_images.py",  # images of scenarios, by throw-away keys
+        "swarm/lab/install_simulated/backend.py",  # what a board attests
+        "swarm/lab/sim/operators.py",  # operators vote nothing; their clients sign submissions
     }
