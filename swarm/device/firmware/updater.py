@@ -275,7 +275,7 @@ class Updater:
             class_id=self._firmware.class_id,
             number=(self._boot, self._steps),
             nonce=self._nonce,
-            degraded=inspection.status.settled and self._is_degraded,
+            degraded=self._is_degraded,
             attestation=self._attestation or b"",
         )
         self._entries.send(key, report, step, view.now_ms)

@@ -11,7 +11,7 @@ from swarm.crypto.merkle import leaf_hash
 from swarm.device.firmware.desk import INSPECT_AGAIN_MS, Desk
 from swarm.device.firmware.download import TRY_AGAIN_MS, Download
 from swarm.device.firmware.installer import Installer
-from swarm.device.firmware.keeper import CHUNK_PEERS_MAX
+from swarm.device.firmware.keeper import CHUNK_PEERS_MAX, LOOK_MS
 from swarm.device.firmware.operations import (
     Activate,
     ArmBoot,
@@ -296,6 +296,55 @@ def test_holders_that_the_log_knows_are_asked_first_and_only_a_few_of_them() -> 
     assert peers[: len(observers)] == tuple(observers)
     assert peers[len(observers) :] == ("dev-2", "ops", "dev-1", "dev-3")
     assert keeper._peers_of(b"") == ()
+
+
+# ------------------------------------------------------------------------------------------ keeper
+
+
+def test_an_entry_of_an_earlier_boot_makes_nothing_fresh() -> None:
+    """W5: the attestations must cover what this boot created; what the last one signed may have lain about for years."""
+    fleet = started()
+    fleet.passes = lambda sender, _receiver, _item: sender != "dev-1"
+    fleet.note("dev-1")
+    fleet.advance(50, 10)
+    assert fleet["dev-1"].running.outstanding == 1
+    fleet.crash("dev-1")
+    fleet.passes = lambda _sender, _receiver, _item: True
+    fleet.units["dev-1"].hold = lambda _operation: True
+    fleet.start("dev-1")
+    fleet.advance(2_000, 20)
+    assert fleet["dev-1"].running.outstanding == 0, "it is in the log now"
+    assert fleet.keeper("dev-1").updater.permits._own == []
+    fleet.note("dev-1", b"of this boot", 2)
+    fleet.advance(500, 20)
+    assert len(fleet.keeper("dev-1").updater.permits._own) == 1
+
+
+def test_a_voter_alone_sees_what_it_did_itself_in_the_same_turn() -> None:
+    fleet = UpdatingFleet(1)
+    fleet.settle()
+    device = fleet["dev-0"].running
+    assert device.ledger.height > 0
+    assert fleet.keeper("dev-0").has_seen(device.ledger.height)
+
+
+def test_a_step_is_due_by_news_by_a_height_by_time_and_by_whoever_is_listened_for() -> None:
+    fleet = started()
+    fleet.advance(100, 10)
+    keeper = fleet.keeper("dev-1")
+    height = fleet["dev-1"].running.ledger.height
+    now_ms = keeper._looked_ms + 1
+    assert not keeper.is_due(now_ms, height)
+    assert keeper.is_due(now_ms, height + 1)
+    assert keeper.is_due(now_ms + LOOK_MS, height)
+    keeper._voter.is_listening = True
+    assert keeper.is_due(now_ms, height)
+    keeper._voter.is_listening = False
+    keeper.wake_at_ms = now_ms
+    assert keeper.is_due(now_ms, height)
+    keeper.wake_at_ms = None
+    keeper.take_settled((), 0, None)
+    assert keeper.is_due(now_ms, height)
 
 
 # ------------------------------------------------------------------------------------------ attestation

@@ -241,6 +241,8 @@ def test_w12_a_revocation_stops_an_update_wherever_it_is(operation: type) -> Non
     fleet.until(lambda: fleet.rollout().release(canary.release).state == "revoked")  # type: ignore[union-attr]
     fleet.release_held(canary.id)
     fleet.until(lambda: canary.unit.version == 1 and canary.permit == 0 and canary.unit.status.settled)
+    fleet.advance(100, 10)
+    assert fleet.keeper(canary.id).updater.download.release == b"", "nothing of it is fetched any more"
     fleet.advance(12_000, 100)
     assert canary.unit.version == 1
     assert canary.release in canary.unit.status.revoked
