@@ -48,7 +48,10 @@ USED_UP: Final = "used-up"
 """A peer that will not be asked again: it sent as many wrong answers as the frame cap leaves room for."""
 
 _SOURCE_SILENT_MAX: Final = 3
-"""Silences in a row after which the leaf list is gathered anew from somebody else; its pages do not mix."""
+"""Silences in a row after which the leaf list is gathered anew from somebody else; its pages do not mix.
+
+Where there is no page yet the first silence is enough: a voter that is down must not cost a stage its deadline.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +283,8 @@ class Fetcher:
                 has_other = self._peers.has_other(peer, now_ms)
                 if peer.silent == 1 and has_other:
                     self._note(LEFT_SILENT, peer)
-                if peer is self._source and has_other and peer.silent >= _SOURCE_SILENT_MAX:
+                patience = 1 if self._pages.is_empty else _SOURCE_SILENT_MAX
+                if peer is self._source and has_other and peer.silent >= patience:
                     self._drop_source()
 
     def _ask(self, now_ms: int) -> tuple[tuple[DeviceId, AskLeaves | AskChunks], ...]:

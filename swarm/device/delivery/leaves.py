@@ -58,6 +58,11 @@ class LeafPages:
         """Return where the missing pages begin."""
         return [first for first in range(0, self._count, ANSWER_LEAVES_MAX) if first not in self._pages]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no page is there yet."""
+        return not self._pages
+
     def put(self, first: int, leaves: tuple[bytes, ...]) -> bool:
         """Keep a page; False when it is not as long as it must be."""
         if len(leaves) != self.length_of(first):

@@ -179,13 +179,27 @@ def test_a_late_page_of_a_source_that_was_left_does_not_get_into_the_list_of_ano
     assert fetcher.counts.refused == 0
 
 
-def test_a_silent_source_is_left_after_three_silences() -> None:
+def test_a_silent_source_without_a_page_is_left_at_once() -> None:
     one = world(chunks=30, peers=("a", "b"))
     one.step()
     source = next(peer for peer in one.peers if one.asked[peer])
     one.down.add(source)
-    assert one.run(22_000), "3 + 6 + 12 seconds"
-    assert len(one.asked[source]) == 3
+    assert one.run(4_000), "3 seconds of silence, and the other"
+    assert len(one.asked[source]) == 1
+
+
+def test_a_silent_source_with_a_page_is_left_after_three_silences() -> None:
+    def first_page(answer: Answer) -> list[Answer]:
+        if isinstance(answer.content, AnswerLeaves) and answer.content.first:
+            return []
+        return [answer]
+
+    one = world(chunks=ANSWER_LEAVES_MAX + 10, peers=("a", "b"), lies={"a": first_page, "b": first_page})
+    one.run(5_000)
+    asked = [peer for peer in one.peers if one.asked[peer]]
+    assert len(asked) == 1, "its page would be lost with it"
+    one.run(30_000)
+    assert len([peer for peer in one.peers if one.asked[peer]]) == 2
 
 
 def test_when_the_list_is_there_nobody_is_waited_for_with_another_copy() -> None:
