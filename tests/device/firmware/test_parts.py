@@ -250,6 +250,18 @@ def test_what_was_let_go_of_while_it_ran_is_nobodys_business() -> None:
     assert download.release == b""
 
 
+def test_who_was_missed_stops_fetching() -> None:
+    fleet = started()
+    fleet.is_serving = False
+    plan = fleet.plan(fleet.propose(2))
+    fleet.until(lambda: any(fleet.told(id, "fetching") for id in fleet.units))
+    canary = next(id for id in fleet.units if fleet.told(id, "fetching"))
+    assert fleet.keeper(canary).updater.download.release != b""
+    fleet.until(lambda: canary in fleet.the_plan(plan).missed, within_ms=90_000, step_ms=200)
+    fleet.advance(200, 20)
+    assert fleet.keeper(canary).updater.download.release == b""
+
+
 # ------------------------------------------------------------------------------------------ peers and offers
 
 
@@ -322,6 +334,8 @@ def test_an_entry_of_an_earlier_boot_makes_nothing_fresh() -> None:
 
 def test_a_voter_alone_sees_what_it_did_itself_in_the_same_turn() -> None:
     fleet = UpdatingFleet(1)
+    # Nothing else comes that would wake it.
+    fleet.units["dev-0"].test = lambda _status: None
     fleet.settle()
     device = fleet["dev-0"].running
     assert device.ledger.height > 0
