@@ -12,7 +12,6 @@ from swarm.device.turn import Turn, TurnInput
 from swarm.lab.attackers.insider import Insider, Speaker
 from swarm.primitives.ids import ZERO_DIGEST
 
-
 CONTRADICT_MS: Final = 2_000
 """How often a blocking canary says the opposite."""
 

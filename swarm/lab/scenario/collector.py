@@ -87,6 +87,7 @@ class Collector:
         self._skipped: dict[int, None] = {}
         self._reached: dict[str, _Reached] = {}
         self.attest_alarms = 0
+        self.last_block_ms = 0
         self.firmware: FirmwareRecord | None = None
         """Set by an engine that runs a scenario with firmware."""
 
@@ -131,6 +132,8 @@ class Collector:
 
     def _on_finalized(self, device: str, data: Mapping[str, Any], at_ms: int) -> None:
         height = data["height"]
+        if height not in self._blocks:
+            self.last_block_ms = at_ms
         self.agreement.on_delivered(device, height, data["hash"])
         self.no_lost_commit.on_delivered(device, height)
         self._blocks.setdefault(height, (data["submissions"], data["commands"]))

@@ -84,8 +84,13 @@ class FirmwareRecord:
 
     # ------------------------------------------------------------------------------ at the end
 
-    def end(self, devices: Iterable[str], now_ms: int) -> None:
-        """Judge (9) and (10) where the run's end is quiet; `devices` are correct, up and have the whole log."""
+    def end(self, devices: Iterable[str], now_ms: int, *, is_live: bool) -> None:
+        """Judge (9) and (10) where the run's end is quiet; `devices` are correct, up and have the whole log.
+
+        Both need a log that is live: without one nobody can report, and nothing ends.
+        """
+        if not is_live:
+            return
         rested_ms = now_ms - self.last_entry_ms
         if rested_ms >= QUIET_MS:
             self.rules.on_quiet_devices(devices)

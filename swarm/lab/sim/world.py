@@ -50,6 +50,9 @@ SHARED_VERIFICATIONS_MAX = 1 << 16
 SHORT_MESSAGE_BYTES = 128
 """Statements are 85 bytes."""
 
+LIVE_MS = 15_000
+"""A log that grew so short a time ago is live, with whatever voters."""
+
 START_SPREAD_US = 20_000
 """Devices are switched on one after the other within this time."""
 
@@ -167,13 +170,20 @@ class World:
         correct = [id for id, final in finals.items() if final.up and id not in self.collector.byzantine]
         height = max((finals[id].height for id in correct), default=0)
         whole = [id for id in correct if finals[id].height == height]
-        self.fleet.record.end(whole, self.now_ms)
-        for id in whole:
+        is_live = self._is_live(correct)
+        self.fleet.record.end(whole, self.now_ms, is_live=is_live)
+        for id in whole or [id for id, node in self.nodes.items() if node.is_up and node.attack is None]:
             device = self.nodes[id].device
             rollout = None if device is None else device.ledger.router.rollout
             if rollout is not None:
                 return STATUS.decode(rollout.query(b""))
         return None
+
+    def _is_live(self, correct: list[str]) -> bool:
+        """Answer whether the log can grow: it did a moment ago, or enough correct voters are up."""
+        up = sum(id in self.genesis.voter_ids for id in correct)
+        grew_ms = self.collector.last_block_ms
+        return up >= self.genesis.budget.q or self.now_ms - grew_ms < LIVE_MS
 
     # ------------------------------------------------------------------------------ parts
 
@@ -251,7 +261,8 @@ class World:
     def _follow_log(self, node: SimNode, record: FirmwareRecord) -> None:
         """Hand the rules what the log says of firmware, from the first correct device that has applied it."""
         device = node.device
-        if device is None or node.id in self.collector.byzantine or device.ledger.height <= record.height:
+        # An image that lies to others still applies the log as everybody does; an attacker may do anything.
+        if device is None or node.attack is not None or device.ledger.height <= record.height:
             return
         size = device.ledger.frontier.size
         entries = read_entries(node.store.leaf, record.log_size, size)
