@@ -65,8 +65,10 @@ async def test_a_fetch_moves_the_image_and_leaves_the_agents_own_frames_alone() 
     server, receiver = wire.stations.values()
     running = [asyncio.create_task(station.run()) for station in (server, receiver)]
     try:
+        receiver.prepare(SIZE)
         server.offer(SIZE, 3, None)
         moved, seconds = await receiver.fetch(SIZE, 3, "dev-0", 10.0)
+        receiver.check(SIZE)
         assert moved == SIZE
         assert 0 < seconds < 10
         for payload in (b"garbage", b""):
@@ -113,10 +115,11 @@ async def test_a_wrong_image_ends_the_measurement(monkeypatch: pytest.MonkeyPatc
     running = [asyncio.create_task(station.run()) for station in (server, receiver)]
     try:
         server.offer(SIZE, 3, None)
-        chunks.plan_of(SIZE)
+        receiver.prepare(SIZE)
+        await receiver.fetch(SIZE, 3, "dev-0", 10.0)
         monkeypatch.setattr(chunks, "image_of", lambda size: bytes(size))
         with pytest.raises(InvariantError, match="wrong image"):
-            await receiver.fetch(SIZE, 3, "dev-0", 10.0)
+            receiver.check(SIZE)
     finally:
         for task in running:
             task.cancel()
