@@ -36,13 +36,18 @@ from swarm.primitives.ids import DeviceId
 from swarm.primitives.limits import CHUNK_BYTES_MAX, OUTBOX_BULK_FRAMES_MAX
 from swarm.transport.topics import Scope
 from swarm.transport.transport import Frame, Inbox, Outgoing, Transport
-from swarm.wire.messages import Answer, ChunkItem, Envelope, decode_frame, decode_request
+from swarm.wire.messages import Answer, ChunkItem, Envelope, decode_frame, decode_request, encode_frame
 from swarm.wire.statements import Kind
 
 CHUNK_BYTES: Final = CHUNK_BYTES_MAX
 
 _STICK: Final = b"\xc1"
 """Begins a frame of the measuring stick; no message of the protocol begins so."""
+
+_CHUNK_FRAME: Final = encode_frame(
+    (ChunkItem(Envelope(kind=Kind.ANSWER, sender="x", body=b"", signature=bytes(64)), b""),)
+)[:3]
+"""Begins a frame of one chunk: a list of one, the item's list, its tag."""
 
 _STICK_AHEAD: Final = OUTBOX_BULK_FRAMES_MAX - 4
 """Frames of the stick on their way: the outbox never runs empty, and drops nothing."""
@@ -112,7 +117,9 @@ class ChunkStation:
         self._wake = asyncio.Event()
         self._server: ChunkServer | None = None
         self._fetcher: Fetcher | None = None
-        self._disk: dict[int, bytes] = {}
+        self._disk = bytearray()
+        """Written before by `prepare`: no page of it is new to the kernel while a fetch is timed."""
+        self._present: set[int] = set()
         self._done = asyncio.Event()
         self._stick_bytes = 0
         self._stick_began = 0.0
@@ -144,8 +151,16 @@ class ChunkStation:
             await asyncio.sleep(0)
 
     def prepare(self, size: int) -> None:
-        """Make the image before anything is timed."""
+        """Make the image, and room for a fetched one, before anything is timed."""
         plan_of(size)
+        self._disk = bytearray(b"\xff") * size
+
+    def check(self, size: int) -> None:
+        """Compare what was fetched with the image, when nothing is timed any more; `InvariantError` when it differs."""
+        if self._disk != image_of(size):
+            raise InvariantError("a wrong image was fetched")
+        # What is there again after the next fetch was fetched again.
+        self._disk[:] = bytes(size)
 
     def offer(self, size: int, number: int, bytes_per_s: int | None) -> None:
         """Serve a release from now on."""
@@ -157,7 +172,7 @@ class ChunkStation:
     async def fetch(self, size: int, number: int, peer: DeviceId, seconds: float) -> tuple[int, float]:
         """Fetch a release from `peer` for `seconds` at most; returns the bytes and the time it took."""
         plan = release_of(size, number)
-        self._disk = {}
+        self._present = set()
         self._done.clear()
         seed = self._me.encode()
         self._fetcher = Fetcher(plan, Bitmap.of(plan.chunk_count, set()), now_ms=_now_ms(), seed=seed)
@@ -171,11 +186,7 @@ class ChunkStation:
             pass
         took_s = time.monotonic() - began
         self._fetcher = None
-        if len(self._disk) == plan.chunk_count:
-            whole = b"".join(self._disk[index] for index in range(plan.chunk_count))
-            if whole != image_of(size):
-                raise InvariantError("a wrong image was fetched")
-        return sum(map(len, self._disk.values())), took_s
+        return sum(map(plan.length_of, self._present)), took_s
 
     async def send_stick(self, size: int, peers: tuple[DeviceId, ...]) -> None:
         """Send frames as large as a chunk's, `size` bytes to each of `peers`, as fast as the transport takes them."""
@@ -279,16 +290,21 @@ class ChunkStation:
                 self._done.set()
             if not step.has_write:
                 return step.wake_at_ms
-            self._disk.update(step.writes)
-            fetcher.on_written(Bitmap.of(fetcher.plan.chunk_count, set(self._disk)))
+            for index, data in step.writes:
+                self._disk[index * CHUNK_BYTES : index * CHUNK_BYTES + len(data)] = data
+                self._present.add(index)
+            fetcher.on_written(Bitmap.of(fetcher.plan.chunk_count, self._present))
         return None
 
 
 def _is_delivery(payload: bytes) -> bool:
+    # A device decodes a frame once, at the door.
+    if payload.startswith(_CHUNK_FRAME):
+        return True
     try:
         (item,) = decode_frame(payload)
         if not isinstance(item, Envelope):
-            return isinstance(item, ChunkItem)
+            return False
         if item.kind == Kind.ANSWER:
             return True
         return item.kind == Kind.REQUEST and isinstance(decode_request(item.body).ask, DELIVERY_ASKS)

@@ -13,7 +13,18 @@ from swarm.lab.bench.chunks import CHUNK_BYTES
 from swarm.lab.bench.figures import DeliveryFigures, DeliveryResult, percentile
 from swarm.lab.bench.fleet import Fleet, new_folder
 from swarm.lab.bench.measure import SECONDS_MAX, SECONDS_MIN, OnStep, describe_machine, open_broker
-from swarm.lab.bench.orders import Done, Fetch, Moved, Offer, Paced, SendStick, TakeStick, Times
+from swarm.lab.bench.orders import (
+    Check,
+    Done,
+    Fetch,
+    Moved,
+    Offer,
+    Paced,
+    Prepare,
+    SendStick,
+    TakeStick,
+    Times,
+)
 from swarm.primitives.errors import ConfigError, TransportError
 
 SECONDS_DEFAULT: Final = 60.0
@@ -60,6 +71,7 @@ async def _measure(fleet: Fleet, seconds: float, on_step: OnStep) -> DeliveryFig
     server, *receivers = fleet.devices
     bulk: list[float] = []
     chunks: list[float] = []
+    await fleet.ask_all(Prepare(size=IMAGE_BYTES), Done, seconds=_MOVE_TIMEOUT_S)
     for number in range(ROUNDS):
         on_step("frames of a chunk's size, as fast as the client can", 0.05 + 0.15 * number)
         bulk.append(await _run_stick(fleet, server, receivers))
@@ -115,6 +127,8 @@ async def _run_fetch(fleet: Fleet, server: str, receivers: list[str], number: in
     moved = [await task for task in asked]
     if any(move.size != IMAGE_BYTES for move in moved):
         raise TransportError(f"no {IMAGE_BYTES} bytes came within {_MOVE_TIMEOUT_S:.0f} s")
+    for device in receivers:
+        await fleet.ask(device, Check(size=IMAGE_BYTES), Done)
     return _rate(moved)
 
 

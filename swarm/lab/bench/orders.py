@@ -70,13 +70,25 @@ class SendStick(_Line, frozen=True, tag="send-stick"):
     peers: tuple[str, ...]
 
 
+class Prepare(_Line, frozen=True, tag="prepare"):
+    """Make an image of `size` bytes, and room for one, before anything is timed."""
+
+    size: int
+
+
+class Check(_Line, frozen=True, tag="check"):
+    """Compare what the last fetch left with the image of `size` bytes, after everything was timed."""
+
+    size: int
+
+
 class TakeStick(_Line, frozen=True, tag="take-stick"):
     """Wait for `size` bytes of it."""
 
     size: int
 
 
-Order = OneByOne | Flood | Paced | Look | Offer | Fetch | SendStick | TakeStick
+Order = OneByOne | Flood | Paced | Look | Prepare | Offer | Fetch | Check | SendStick | TakeStick
 
 # ------------------------------------------------------------------------------------------ answers
 
@@ -108,7 +120,7 @@ class Cost(_Line, frozen=True, tag="cost"):
 
 
 class Done(_Line, frozen=True, tag="done"):
-    """Answer to `Offer` and `SendStick`."""
+    """Answer to `Prepare`, `Offer`, `Check` and `SendStick`."""
 
 
 class Moved(_Line, frozen=True, tag="moved"):

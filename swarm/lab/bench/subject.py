@@ -32,6 +32,7 @@ from swarm.lab.bench.orders import (
     ORDERS,
     Answer,
     Broken,
+    Check,
     Cost,
     Done,
     Fetch,
@@ -43,6 +44,7 @@ from swarm.lab.bench.orders import (
     OneByOne,
     Order,
     Paced,
+    Prepare,
     Ready,
     SendStick,
     TakeStick,
@@ -117,6 +119,12 @@ class Subject:
                 return await self._flood(order)
             case Paced():
                 return await self._submit_paced(order)
+            case Prepare():
+                self._station.prepare(order.size)
+                return Done()
+            case Check():
+                self._station.check(order.size)
+                return Done()
             case Offer():
                 self._station.offer(order.size, order.number, order.bytes_per_s)
                 return Done()
