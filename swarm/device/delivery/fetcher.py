@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from swarm.crypto.merkle import leaf_hash
 from swarm.device.admission import Expected
 from swarm.device.delivery.allowance import frames_max
@@ -63,8 +65,7 @@ class FetchNote:
     index: int = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchStep:
+class FetchStep(msgspec.Struct, frozen=True, kw_only=True):
     """What shall be done now. Run `writes` as one operation and report it with `on_written`."""
 
     asks: tuple[tuple[DeviceId, AskLeaves | AskChunks], ...] = ()
@@ -266,6 +267,8 @@ class Fetcher:
     def _judge(self, now_ms: int) -> None:
         """Leave peers that are slow, and take questions that nobody answers for lost."""
         for peer in self._peers:
+            if peer.is_in_order(now_ms):
+                continue
             if peer.is_slow(now_ms) and self._peers.has_other(peer, now_ms):
                 peer.slow += 1
                 self._leave(peer)
@@ -335,6 +338,10 @@ class Fetcher:
         """Return what to write and make durable in one go: sixteen chunks, what came in a second, or the rest."""
         if self._writing or not self._held:
             return ()
+        count = len(self._held)
+        is_rest = count + self._durable == self.plan.chunk_count
+        if count < CHECKPOINT_CHUNKS and not is_rest and now_ms - self._held_ms < CHECKPOINT_MS:
+            return ()
         indexes = sorted(self._held)
         if self._in_order:
             first = self._first_unwritten()
@@ -381,8 +388,7 @@ class Fetcher:
         if not self._held:
             self._held_ms = now_ms
         self._held[chunk.index] = chunk.data
-        for other in self._peers:
-            other.forget(chunk.index, now_ms)
+        self._peers.forget(chunk.index, now_ms)
 
     def _is_right(self, chunk: AnswerChunk) -> bool:
         """Answer whether these bytes are the chunk, by the leaf list or by the path that came along."""
@@ -425,7 +431,7 @@ class Fetcher:
         """Return the lowest chunk to ask for, without those that came or are asked for meanwhile."""
         while self._need:
             index = self._need[0]
-            if index in self._wanted and not any(index in peer.flights for peer in self._peers):
+            if index in self._wanted and not self._peers.is_asked(index):
                 return index
             heapq.heappop(self._need)
         return None
@@ -445,10 +451,12 @@ class Fetcher:
             heapq.heappush(self._need, index)
 
     def _wake_at_ms(self, now_ms: int) -> int | None:
-        times = [self._peers.wake_at_ms(now_ms)]
-        if self._held and not self._writing and self._held_ms + CHECKPOINT_MS > now_ms:
-            times.append(self._held_ms + CHECKPOINT_MS)
-        return min((time for time in times if time is not None), default=None)
+        first_ms = self._peers.wake_at_ms(now_ms)
+        if self._held and not self._writing:
+            at_ms = self._held_ms + CHECKPOINT_MS
+            if at_ms > now_ms and (first_ms is None or at_ms < first_ms):
+                return at_ms
+        return first_ms
 
 
 def _page_key(first: int) -> int:

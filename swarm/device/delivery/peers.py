@@ -123,12 +123,27 @@ class Peer:
 
     def will_answer_at_once(self, now_ms: int) -> bool:
         """Answer whether what is open will come before another question would be worth its signature and frame."""
-        is_quick = 0 <= self.service_ms <= _QUICK_MS
-        return is_quick and bool(self.flights) and now_ms < self._quick_until_ms()
+        return 0 <= self.service_ms <= _QUICK_MS and now_ms < self._quick_until_ms()
 
     def _quick_until_ms(self) -> int:
-        newest = max(flight.asked_ms for flight in self.flights.values())
-        return max(self.heard_ms, newest) + _QUICK_WAIT_MS
+        """Return until when what is open is waited for; -1 when nothing is."""
+        last_ms = self.heard_ms
+        for flight in self.flights.values():
+            last_ms = max(last_ms, flight.asked_ms)
+        return last_ms + _QUICK_WAIT_MS if self.flights else -1
+
+    def is_in_order(self, now_ms: int) -> bool:
+        """Answer whether `lost`, `is_silent` and `is_slow` have nothing to say; asked after every frame."""
+        if not self.flights:
+            return self.busy_ms < SLOW_WINDOW_MS
+        if self.busy_ms + now_ms - self.busy_from_ms >= SLOW_WINDOW_MS:
+            return False
+        due = now_ms - self.patience_ms()
+        has_spoken = self.heard_ms > due
+        for flight in self.flights.values():
+            if flight.passed >= _PASSED_MAX or not (has_spoken or flight.asked_ms > due):
+                return False
+        return True
 
     def lost(self, now_ms: int) -> list[int]:
         """Return the open questions that must count as lost: silence, or four later answers came first."""
@@ -157,8 +172,10 @@ class Peer:
         """Return when silence or slowness must be judged, None without open questions."""
         if not self.flights:
             return None
-        if self.will_answer_at_once(now_ms):
-            return self._quick_until_ms()
+        if 0 <= self.service_ms <= _QUICK_MS:
+            until_ms = self._quick_until_ms()
+            if now_ms < until_ms:
+                return until_ms
         patience = self.patience_ms()
         oldest = min(max(flight.asked_ms, self.heard_ms) for flight in self.flights.values())
         return min(oldest + patience, self.busy_from_ms + SLOW_WINDOW_MS - self.busy_ms)
@@ -210,7 +227,20 @@ class Peers:
 
     def open(self) -> int:
         """Return how many questions are open in all."""
-        return sum(len(peer.flights) for peer in self._known.values())
+        count = 0
+        for peer in self._known.values():
+            count += len(peer.flights)
+        return count
+
+    def is_asked(self, key: int) -> bool:
+        """Answer whether a question for `key` is open."""
+        return any(key in peer.flights for peer in self._known.values())
+
+    def forget(self, key: int, now_ms: int) -> None:
+        """Wait for this answer no more, whoever was asked."""
+        for peer in self._known.values():
+            if key in peer.flights:
+                peer.forget(key, now_ms)
 
     def choose(self, now_ms: int, *, flights_max: int) -> Peer | None:
         """Return whom to ask now, None when there is nobody.
@@ -218,17 +248,19 @@ class Peers:
         Honest ones before liars, then those that answer, then who will probably answer first. Of peers never heard
         one at a time is tried beside a known one.
         """
-        usable = [
-            peer
-            for peer in self._current
-            if peer.not_before_ms <= now_ms and len(peer.flights) < flights_max and not self.is_used_up(peer)
-        ]
-        is_trying = any(peer.flights and peer.service_ms < 0 for peer in self._current)
-        has_known = any(
-            peer.service_ms >= 0 and not (peer.bad or peer.slow or peer.silent) for peer in usable
-        )
+        usable: list[Peer] = []
+        is_trying = has_known = False
+        for peer in self._current:
+            is_known = peer.service_ms >= 0
+            is_trying |= not is_known and bool(peer.flights)
+            if peer.not_before_ms > now_ms or len(peer.flights) >= flights_max or self.is_used_up(peer):
+                continue
+            usable.append(peer)
+            has_known |= is_known and not (peer.bad or peer.slow or peer.silent)
         if is_trying and has_known:
             usable = [peer for peer in usable if peer.service_ms >= 0]
+        if len(usable) == 1:
+            return usable[0]
         return min(usable, key=_rank, default=None)
 
     def has_other(self, than: Peer, now_ms: int) -> bool:
@@ -240,9 +272,16 @@ class Peers:
 
     def wake_at_ms(self, now_ms: int) -> int | None:
         """Return when somebody becomes usable again or must be judged."""
-        times = [peer.wake_at_ms(now_ms) for peer in self._known.values()]
-        times.extend(peer.not_before_ms for peer in self._current if peer.not_before_ms > now_ms)
-        return min((time for time in times if time is not None), default=None)
+        first_ms: int | None = None
+        for peer in self._known.values():
+            at_ms = peer.wake_at_ms(now_ms)
+            if at_ms is not None and (first_ms is None or at_ms < first_ms):
+                first_ms = at_ms
+        for peer in self._current:
+            at_ms = peer.not_before_ms
+            if at_ms > now_ms and (first_ms is None or at_ms < first_ms):
+                first_ms = at_ms
+        return first_ms
 
     def jitter(self, peer: Peer) -> int:
         """Return a number that differs from device to device and from refusal to refusal."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count, pairwise
 
 import pytest
@@ -959,7 +958,7 @@ def test_chunks_equal_to_ones_of_the_running_image_are_not_fetched() -> None:
     step = fetcher.advance(1)
     assert step.copy == tuple(range(1, 20))
     assert step.asks == (), "nothing is fetched that might be there"
-    assert fetcher.advance(2) == replace(step, copy=(), wake_at_ms=None)
+    assert fetcher.advance(2) == structs.replace(step, copy=(), wake_at_ms=None)
     fetcher.on_copied(tuple(range(1, 18)))
     assert fetcher.counts.copied == 17
     step = fetcher.advance(3)
