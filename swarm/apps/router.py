@@ -106,6 +106,8 @@ class Router:
                     where="apps",
                 )
             self._apps[name] = app
+        # Asked once: what a class is does not change, and the question costs more than most answers.
+        self._block_followers = tuple(app for app in self._apps.values() if isinstance(app, BlockFollower))
 
     def begin_swarm(self, genesis: Genesis) -> None:
         """Tell the applications that want it which swarm this is; once, before anything is applied or restored."""
@@ -115,9 +117,8 @@ class Router:
 
     def begin_block(self, block: BlockContext) -> None:
         """Tell the applications that want it that the commands of `block` follow, by name order."""
-        for app in self._apps.values():
-            if isinstance(app, BlockFollower):
-                app.begin_block(block)
+        for app in self._block_followers:
+            app.begin_block(block)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -168,6 +168,9 @@ def _need_clearing(state: State, needs: dict[Key, Need], delta: int) -> None:
 
 def _need_claimed(state: State, needs: dict[Key, Need], delta: int) -> None:
     """A heartbeat with a higher finalized view or height."""
+    if not state.claims:
+        return
+    _forget_claims(state)
     above = sorted(s for s, (view, _) in state.claims.items() if view > state.final_view)
     if above:
         # Not from cur on: whoever has the VCs up to cur but not the FC would be told nothing.
@@ -176,6 +179,13 @@ def _need_claimed(state: State, needs: dict[Key, Need], delta: int) -> None:
     higher = sorted(s for s, (_, height) in state.claims.items() if height > next_height)
     if higher:
         _need_claim(state, needs, AskBlocks(height=next_height), higher, delta // 2)
+
+
+def _forget_claims(state: State) -> None:
+    """Drop claims that say nothing new: what is final and delivered here only grows, and a fleet claims much."""
+    view, height = state.final_view, state.delivered_height + 1
+    for sender in [s for s, claim in state.claims.items() if claim[0] <= view and claim[1] <= height]:
+        del state.claims[sender]
 
 
 def _need_claim(

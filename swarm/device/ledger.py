@@ -45,6 +45,7 @@ class Ledger:
         """Start at the genesis block; `restore` moves to where a store ends."""
         self._genesis = genesis
         self._epoch = epoch
+        self._observers = tuple(member.id for member in genesis.observers)
         self.router = router
         self.sequences = Sequences()
         self.frontier = Frontier()
@@ -63,7 +64,7 @@ class Ledger:
         happened = Happened()
         notable = False
         voters = self._genesis.voter_ids
-        observers = tuple(m.id for m in self._genesis.observers)
+        observers = self._observers
         r = self._genesis.budget.r
         self.router.begin_block(
             BlockContext(

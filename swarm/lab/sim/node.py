@@ -78,6 +78,10 @@ class SimNode:
         """Counts switch-ons, so that what an earlier life planned does not happen in a later one."""
         self._busy_until_us = 0
         self._planned_us: int | None = None
+        self._places: dict[int, int] = {}
+        """Times for which a turn was planned -> its place among what happens then, the first that was reserved."""
+        self._calls: list[tuple[int, int]] = []
+        """(time, place) at which the scheduler calls this life, whatever is planned by then."""
         self._has_booted = False
         self.board = None if make_board is None else make_board(self)
 
@@ -113,6 +117,8 @@ class SimNode:
         self._power += 1
         self._inbox = []
         self._planned_us = None
+        self._calls = []
+        self._places = {}
         self._busy_until_us = self._scheduler.now_us
         if self._has_booted:
             self._store = self._store.reopen()
@@ -176,11 +182,33 @@ class SimNode:
         if self._planned_us is not None and self._planned_us <= time_us:
             return
         self._planned_us = time_us
-        power = self._power
-        self._scheduler.at(time_us, lambda: self._turn(power, time_us))
+        place = self._places.get(time_us)
+        if place is None or self._scheduler.has_passed(time_us, place):
+            place = self._places[time_us] = self._scheduler.reserve()
+        self._call(time_us, place)
 
-    def _turn(self, power: int, planned_us: int) -> None:
-        if self.device is None or power != self._power or self._planned_us != planned_us:
+    def _call(self, time_us: int, place: int) -> None:
+        """Have the scheduler call for the planned turn, if no earlier call will look: most plans are overtaken."""
+        if self._calls and min(self._calls) <= (time_us, place):
+            return
+        self._calls.append((time_us, place))
+        power = self._power
+        self._scheduler.at_place(time_us, place, lambda: self._on_call(power, time_us, place))
+
+    def _on_call(self, power: int, time_us: int, place: int) -> None:
+        if power != self._power:
+            return
+        self._calls.remove((time_us, place))
+        planned_us = self._planned_us
+        for passed_us in [at for at in self._places if at < time_us]:
+            del self._places[passed_us]
+        if planned_us == time_us:
+            self._turn(power)
+        elif planned_us is not None:
+            self._call(planned_us, self._places[planned_us])
+
+    def _turn(self, power: int) -> None:
+        if self.device is None:
             return
         self._planned_us = None
         if self._scheduler.now_us < self._busy_until_us:
