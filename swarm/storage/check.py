@@ -21,6 +21,7 @@ from swarm.crypto.digest import sha256
 from swarm.crypto.merkle import Frontier, leaf_hash
 from swarm.primitives.errors import DecodeError, StoreError, StoreGoneError, StoreHeldError
 from swarm.storage.chain import Chain, Mark, check_beginning, check_mark
+from swarm.storage.damage import SQLITE_ERRORS, is_damage, reason_of
 from swarm.storage.inspection import (
     Identity,
     check_presence,
@@ -118,9 +119,9 @@ def repair_store(path: str | Path) -> RepairReport:
         kept = () if before.ok else _keep_originals(store)
         done = tuple(_mend(store, {finding.part for finding in before.findings}))
         after = _Checker(store).report()
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise StoreError(
-            f"cannot repair {store}: {error}", hint="check the disk's space and health"
+            f"cannot repair {store}: {reason_of(error)}", hint="check the disk's space and health"
         ) from error
     except OSError as error:
         raise StoreError(
@@ -191,7 +192,7 @@ class _Checker:
                     self._check_content(connection)
         except StoreError as error:
             # Before it is known to be our store, only damage is a finding; a foreign or newer file is refused.
-            if self._identity is None and not isinstance(error.__cause__, sqlite3.DatabaseError):
+            if self._identity is None and not is_damage(error.__cause__):
                 raise
             self._find("file", error.message)
         return StoreReport(

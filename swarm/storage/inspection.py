@@ -16,6 +16,7 @@ from typing import Final
 from swarm.primitives.errors import StoreError, StoreGoneError
 from swarm.primitives.limits import STORE_CHECK_BYTES_MAX
 from swarm.storage.chain import GONE_HINT, Chain, check_beginning, check_mark, seal_digest
+from swarm.storage.damage import SQLITE_ERRORS, damaged, is_damage, reason_of
 from swarm.storage.mark import Slots, mark_path, read_slots
 from swarm.storage.migration import stored_version
 from swarm.storage.reader import SqliteReader
@@ -66,12 +67,14 @@ def opened_read_only(path: Path) -> Iterator[sqlite3.Connection]:
     """Give a connection that cannot change the store; raises `StoreError` for a file that is no database."""
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    except sqlite3.Error as error:
-        raise StoreError(f"cannot open {path}: {error}", hint="check its permissions") from error
+    except SQLITE_ERRORS as error:
+        raise StoreError(f"cannot open {path}: {reason_of(error)}", hint="check its permissions") from error
     try:
         yield connection
-    except sqlite3.DatabaseError as error:
-        raise _corrupt(path, str(error)) from error
+    except SQLITE_ERRORS as error:
+        if not is_damage(error):
+            raise
+        raise damaged(path, reason_of(error)) from error
     finally:
         connection.close()
 
@@ -87,7 +90,7 @@ def read_identity(connection: sqlite3.Connection, path: Path) -> Identity:
     """Return who the store belongs to; raises `StoreError` when it does not say."""
     row = connection.execute("SELECT swarm_id, device, key_public FROM identity").fetchone()
     if row is None:
-        raise _corrupt(path, "it does not say whom it belongs to")
+        raise damaged(path, "it does not say whom it belongs to")
     return Identity(*row)
 
 
@@ -102,7 +105,7 @@ def inspect(path: Path) -> Inspected:
         version = stored_version(connection, str(path))
         problems = integrity_problems(connection, is_full=path.stat().st_size <= STORE_CHECK_BYTES_MAX)
         if problems:
-            raise _corrupt(path, problems[0])
+            raise damaged(path, problems[0])
         identity = read_identity(connection, path)
         chain, seal, boot = SqliteReader(connection, str(path)).read_chain()
     slots = read_slots(mark_path(path), identity.seal)
@@ -131,7 +134,3 @@ def check_identity(
         raise StoreError(
             f"{path} was made for another key of {device}", hint="use the key that `swarm init` made with it"
         )
-
-
-def _corrupt(path: Path, what: str) -> StoreError:
-    return StoreError(f"{path} is damaged: {what}", hint=f"swarm store repair {path}")

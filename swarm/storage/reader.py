@@ -8,6 +8,7 @@ from typing import Any
 
 from swarm.primitives.errors import StoreError, StoreGoneError
 from swarm.storage.chain import GONE_HINT, Chain, Entry, Head, ViewNumber
+from swarm.storage.damage import SQLITE_ERRORS, reason_of
 from swarm.storage.rows import (
     CERTIFICATE,
     CHECKPOINT,
@@ -250,15 +251,17 @@ class SqliteReader:
     def _one(self, sql: str, arguments: Iterable[Any] = ()) -> tuple[Any, ...] | None:
         try:
             row: tuple[Any, ...] | None = self._connection.execute(sql, tuple(arguments)).fetchone()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise self._unreadable(error) from error
         return row
 
     def _all(self, sql: str, arguments: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._connection.execute(sql, tuple(arguments)).fetchall()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise self._unreadable(error) from error
 
-    def _unreadable(self, error: sqlite3.Error) -> StoreError:
-        return StoreError(f"cannot read {self._where}: {error}", hint=f"swarm store repair {self._where}")
+    def _unreadable(self, error: BaseException) -> StoreError:
+        return StoreError(
+            f"cannot read {self._where}: {reason_of(error)}", hint=f"swarm store repair {self._where}"
+        )

@@ -14,6 +14,7 @@ from typing import Final
 from swarm.primitives.errors import StoreError, StoreGoneError
 from swarm.primitives.limits import CHAIN_RECORDS_KEPT, SNAPSHOTS_KEPT, STORE_WAL_BYTES_MAX, STORE_WAL_PAGES
 from swarm.storage.chain import GONE_HINT, Entry, Mark, ViewNumber, check_mark, seal_record
+from swarm.storage.damage import SQLITE_ERRORS, reason_of
 from swarm.storage.inspection import Identity, Inspected, check_identity, check_presence, inspect
 from swarm.storage.lock import StoreLock, sync_folder
 from swarm.storage.mark import MarkFile, create_mark, mark_path, read_slots
@@ -85,9 +86,9 @@ def create_store(path: str | os.PathLike[str], swarm_id: bytes, device: str, key
         sync_folder(target.parent)
         draft.rename(target)
         sync_folder(target.parent)
-    except (sqlite3.Error, OSError) as error:
+    except (*SQLITE_ERRORS, OSError) as error:
         raise StoreError(
-            f"cannot create {target}: {error}", hint="check the folder, its permissions and space"
+            f"cannot create {target}: {reason_of(error)}", hint="check the folder, its permissions and space"
         ) from error
 
 
@@ -127,9 +128,9 @@ class SqliteStore(SqliteReader):
             self._lock.close()
             if isinstance(error, StoreError) and str(self.path) not in error.message:
                 raise type(error)(f"{self.path}: {error.message}", hint=error.hint) from error
-            if isinstance(error, sqlite3.Error | OSError):
+            if isinstance(error, (*SQLITE_ERRORS, OSError)):
                 raise StoreError(
-                    f"cannot open {self.path}: {error}", hint="check its folder and disk"
+                    f"cannot open {self.path}: {reason_of(error)}", hint="check its folder and disk"
                 ) from error
             raise
 
@@ -151,10 +152,10 @@ class SqliteStore(SqliteReader):
             self._transact(batch)
             if batch.records or batch.boot is not None:
                 self._sync_mark()
-        except (sqlite3.Error, OSError) as error:
-            self._failed = str(error)
+        except (*SQLITE_ERRORS, OSError) as error:
+            self._failed = reason_of(error)
             raise StoreError(
-                f"cannot write {self.path}: {error}",
+                f"cannot write {self.path}: {self._failed}",
                 hint="check the disk's space and health, then start again",
             ) from error
         except BaseException as error:

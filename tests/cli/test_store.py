@@ -14,6 +14,7 @@ from swarm.storage.lock import StoreLock
 from swarm.storage.mark import SLOT_OFFSETS, mark_path
 from swarm.storage.sqlite import create_store
 from tests.support.commands import swarm
+from tests.support.stores import spoil_schema
 from tests.support.swarms import keypair, make_genesis
 
 
@@ -94,6 +95,16 @@ def test_no_store_and_a_held_store_are_bad_input(command: str, store: Path) -> N
     assert (done.code, done.out) == (2, "")
     assert f"(pid {os.getpid()}) holds {store}" in done.error_line
     assert done.error_line.endswith("(stop it, do this again, and start it anew)")
+
+
+def test_a_schema_that_is_no_text_is_told_in_one_line(store: Path) -> None:
+    spoil_schema(store)
+    done = swarm("store", "check", store)
+    assert (done.code, done.err) == (1, "")
+    assert f"file: {store} is damaged: its schema or a text in it is no UTF-8" in done.out
+    done = swarm("store", "repair", store)
+    assert (done.code, done.out) == (2, "")
+    assert "is damaged: its schema" in done.error_line
 
 
 def test_what_sqlite_says_of_a_spoilt_file_moves_no_cursor(store: Path) -> None:

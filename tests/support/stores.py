@@ -239,3 +239,11 @@ def medium_of(kind: str, folder: Path) -> Iterator[StoreMedium]:
         yield medium
     finally:
         medium.close()
+
+
+def spoil_schema(path: Path) -> None:
+    """Overwrite the first type of `CREATE TABLE finality` with bytes that are no UTF-8, in a stopped store."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"INTEGER", data.index(b"CREATE TABLE finality"))
+    data[at : at + 4] = b"\xff\xfe\xfd\xc0"
+    path.write_bytes(data)
