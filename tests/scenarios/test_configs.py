@@ -11,7 +11,11 @@ from swarm.lab.scenario.result import exit_code
 from swarm.lab.scenario.runner import run_loaded, run_scenario
 from swarm.primitives.errors import ConfigError
 
-FILES = sorted(Path("configs/scenarios").glob("*.yaml"))
+FILES = sorted(
+    path for path in Path("configs/scenarios").glob("*.yaml") if not path.name.startswith("firmware-")
+)
+"""Those of firmware run once, in tests/lab/firmware."""
+
 REAL_WORLD = {"this-machine.yaml"}
 
 

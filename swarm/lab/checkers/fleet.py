@@ -25,7 +25,7 @@ from swarm.apps.rollout.events import (
 )
 from swarm.apps.rollout.manifest import decode_manifest, release_id
 from swarm.apps.rollout.spec import PlanSpec
-from swarm.lab.checkers.rollout import Phase, RolloutRules, Setting, Truth
+from swarm.lab.checkers.rollout import Phase, RolloutRules, Setting, Truth, uncharged
 from swarm.primitives.errors import DecodeError
 
 INVARIANTS: Final[Mapping[str, str]] = {
@@ -105,7 +105,11 @@ class FleetRules:
             rules.on_entry(speaker, command, ((at, event),))
             rules.setting = self._setting
             self._watch_hold_back(event)
-        self.at_risk_max = max(self.at_risk_max, len(rules.seen.at_risk(self._setting)))
+        charged = rules.seen.at_risk(self._setting)
+        self.at_risk_max = max(self.at_risk_max, len(charged))
+        if events:
+            for complaint in uncharged(rules.truths, self._setting, charged):
+                rules.complain(complaint)
 
     def _learn_image(self, propose: Propose) -> None:
         try:
