@@ -6,6 +6,7 @@ encoding of a value, so that nobody can hide two frames behind one meaning (ADR 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final, Generic, TypeVar
 
 import msgspec
@@ -31,6 +32,11 @@ def encode(value: object) -> bytes:
     return _ENCODER.encode(value)
 
 
+def is_encoding(value: object, data: bytes) -> bool:
+    """Answer whether `data` is the one canonical encoding of a value."""
+    return _ENCODER.encode(value) == data
+
+
 class Codec(Generic[T]):
     """Strict decoder of one wire type, with the size cap that holds before anything is parsed."""
 
@@ -39,8 +45,8 @@ class Codec(Generic[T]):
         self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(wire_type)
         self.bytes_max = bytes_max
 
-    def decode(self, data: bytes) -> T:
-        """Return the value that `data` canonically encodes.
+    def decode(self, data: bytes, *, encodes: Callable[[T, bytes], bool] = is_encoding) -> T:
+        """Return the value that `data` canonically encodes; `encodes` answers whether a value has that encoding.
 
         Raises `DecodeError` with reason `oversized`, `malformed` or `not-canonical`; the caller counts and drops.
         """
@@ -50,6 +56,6 @@ class Codec(Generic[T]):
             value = self._decoder.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise DecodeError("malformed", str(error)) from None
-        if _ENCODER.encode(value) != data:
+        if not encodes(value, data):
             raise DecodeError("not-canonical")
         return value

@@ -6,7 +6,7 @@ requests, answers and heartbeats are envelopes whose signer must be the topic's 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import structs
@@ -432,6 +432,10 @@ _ANSWER: Codec[Answer] = Codec(Answer, bytes_max=FRAME_BYTES_MAX)
 _HEARTBEAT: Codec[Heartbeat] = Codec(Heartbeat, bytes_max=4096)
 
 
+_SHORT_BYTES: Final = 255
+"""Binary data up to this length has a mark of another form (msgpack bin 8); a chunk is never too long for bin 16."""
+
+
 def encode_frame(items: tuple[Item, ...]) -> bytes:
     """Return the payload that carries `items`."""
     return encode(items)
@@ -439,7 +443,17 @@ def encode_frame(items: tuple[Item, ...]) -> bytes:
 
 def decode_frame(payload: bytes) -> tuple[Item, ...]:
     """Return the items of one payload; `DecodeError` (oversized, malformed, not-canonical) for anything else."""
-    return _FRAME.decode(payload)
+    return _FRAME.decode(payload, encodes=_encodes)
+
+
+def _encodes(items: tuple[Item, ...], payload: bytes) -> bool:
+    """Answer whether `payload` is the encoding of `items`; of a chunk that travels alone, without copying its bytes."""
+    item = items[0]
+    if len(items) > 1 or not isinstance(item, ChunkItem) or len(item.data) <= _SHORT_BYTES:
+        return encode(items) == payload
+    # Its bytes are last, so they are the payload's end; before them stands what their number alone decides (bin 16).
+    head = encode((ChunkItem(item.envelope, b""),))[:-2] + b"\xc5" + len(item.data).to_bytes(2, "big")
+    return len(head) + len(item.data) == len(payload) and payload.startswith(head)
 
 
 def decode_submission(raw: bytes) -> Submission:

@@ -11,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.primitives.errors import DecodeError, ProofError
-from swarm.primitives.limits import COMMAND_BYTES_MAX, FRAME_BYTES_MAX, SUBMISSION_BYTES_MAX
+from swarm.primitives.limits import (
+    CHUNK_BYTES_MAX,
+    COMMAND_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    SUBMISSION_BYTES_MAX,
+)
 from swarm.wire.codec import encode
 from swarm.wire.messages import (
     AskChunks,
+    ChunkItem,
     Command,
     Envelope,
     Request,
@@ -245,3 +251,27 @@ def test_any_submission_comes_back_from_its_bytes(body: SubmissionBody, signatur
     sealed = seal_submission(body, encode(body), signature)
 
     assert decode_submission(sealed.raw) == sealed
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 4096, CHUNK_BYTES_MAX])
+def test_a_chunk_alone_in_its_frame_has_one_encoding_too(size: int) -> None:
+    """Its check re-encodes all but the bytes of the chunk, so every mark around them is tried in another form."""
+    data = os.urandom(size)
+    items = (ChunkItem(Envelope(Kind.ANSWER, "dev-0", b"body", bytes(64)), data),)
+    payload = encode_frame(items)
+    assert decode_frame(payload) == items
+    head = payload[: len(payload) - size - (2 if size <= 255 else 3)]
+    others = [
+        head + b"\xc6" + size.to_bytes(4, "big") + data,
+        b"\xdc\x00\x01" + payload[1:],
+        payload[:2] + b"\xcc" + payload[2:],
+        payload.replace(b"\xa5dev-0", b"\xd9\x05dev-0", 1),
+        payload + b"\x00",
+        payload[:-1],
+    ]
+    if size <= 255:
+        others.append(head + b"\xc5" + size.to_bytes(2, "big") + data)
+    for other in others:
+        assert other != payload
+        assert is_refused(decode_frame, other)
+    assert decode_frame(encode_frame(items * 2)) == items * 2
