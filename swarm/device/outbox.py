@@ -18,6 +18,7 @@ from swarm.wire.messages import (
     Answered,
     AnswerLeaves,
     Ask,
+    AskChunks,
     ChunkItem,
     Envelope,
     Heartbeat,
@@ -45,6 +46,7 @@ class Outbox:
         self._keypair = keypair
         self._counter = counter
         self._items: dict[tuple[Scope, DeviceId | None], dict[bytes, None]] = {}
+        self._repeated: list[OutFrame] = []
         self._bulk: list[OutFrame] = []
 
     @property
@@ -58,9 +60,13 @@ class Outbox:
         self._items.setdefault((chosen, to), {})[encode(item)] = None
 
     def ask(self, to: DeviceId, ask: Ask) -> tuple[int, int]:
-        """Queue a signed request; returns its counter."""
+        """Queue a signed request; returns its counter. Questions for chunks go in frames of their own, unacknowledged."""
         boot, n = self._counter.next()
-        self.put(self._envelope(Kind.REQUEST, encode(Request(boot=boot, n=n, to=to, ask=ask))), to)
+        item = self._envelope(Kind.REQUEST, encode(Request(boot=boot, n=n, to=to, ask=ask)))
+        if isinstance(ask, AskChunks):
+            self._repeated.append(OutFrame(Scope.TO, to, encode_frame((item,)), repeated=True))
+        else:
+            self.put(item, to)
         return boot, n
 
     def answer(self, to: DeviceId, request: Request, content: Answered) -> None:
@@ -86,14 +92,15 @@ class Outbox:
         frames: list[OutFrame] = []
         for (scope, to), encoded in self._items.items():
             frames.extend(OutFrame(scope, to, payload) for payload in _pack(list(encoded)))
+        frames.extend(self._repeated)
         frames.extend(self._bulk)
-        self._items.clear()
-        self._bulk.clear()
+        self.discard()
         return tuple(frames)
 
     def discard(self) -> None:
         """Forget everything queued: the turn's transaction failed, so nothing of it may leave."""
         self._items.clear()
+        self._repeated.clear()
         self._bulk.clear()
 
     def _envelope(self, kind: Kind, body: bytes) -> Envelope:

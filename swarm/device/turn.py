@@ -68,6 +68,8 @@ class OutFrame:
     payload: bytes
     bulk: bool = False
     """A chunk of firmware: leaves only while nothing else waits."""
+    repeated: bool = False
+    """A question for chunks: put again when no answer comes, so no broker need acknowledge it (ADR 0018)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ CONNECT_TIMEOUT_S: Final = 5.0
 """For the TCP and TLS part, and again for the CONNACK."""
 
 _INSTANT_S: Final = 0.05
+_PACKETS_WAITING_MAX: Final = 64
+"""Packets in paho's own queue, which knows no bound: acknowledgements, and what the pumps and we put there."""
+
 _CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)  # Linux only
 
 _ERRNO: Final = re.compile(r"\[Errno -?[0-9]+\] ?")
@@ -97,6 +100,15 @@ class Client(aiomqtt.Client):
         self._thread = threading.get_ident()
         self._watched = False
         super().__init__(*arguments, **options)
+
+    def publish_unacknowledged(self, topic: str, payload: bytes) -> bool:
+        """Hand a QoS 0 frame over and wait for nothing; False when too many packets wait for the socket, or none is open.
+
+        `publish` waits in a task of its own, with a time-out, until even such a frame is written.
+        """
+        if len(self._client._out_packet) >= _PACKETS_WAITING_MAX:
+            return False
+        return self._client.publish(topic, payload, 0).rc == mqtt.MQTT_ERR_SUCCESS
 
     def _on_socket_close(self, client: mqtt.Client, userdata: Any, sock: Any) -> None:
         super()._on_socket_close(client, userdata, sock)

@@ -28,7 +28,10 @@ class Scope(StrEnum):
 
 
 QOS: Final[dict[Scope, int]] = {Scope.ALL: 1, Scope.TO: 1, Scope.BEAT: 0, Scope.STATUS: 1}
-"""Quality of service per scope. QoS 2 is never used: some brokers cut the connection for it, none makes it end to end."""
+"""Quality of service per scope. QoS 2 is never used: some brokers cut the connection for it, none makes it end to end.
+
+A frame that is `repeated` goes at 0 whatever its scope (ADR 0018).
+"""
 
 RETAINED: Final[dict[Scope, bool]] = {
     Scope.ALL: False,

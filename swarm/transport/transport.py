@@ -29,12 +29,16 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One payload to send; `dest` is given exactly for `Scope.TO`. `bulk` leaves only while nothing else waits."""
+    """One payload to send; `dest` is given exactly for `Scope.TO`. `bulk` leaves only while nothing else waits.
+
+    `repeated` is sent anew by whoever sends it when nothing comes of it: no acknowledgement is asked of the broker.
+    """
 
     scope: Scope
     dest: DeviceId | None
     payload: bytes
     bulk: bool = False
+    repeated: bool = False
 
 
 class Link(StrEnum):
@@ -166,6 +170,11 @@ class Outbox:
     def __len__(self) -> int:
         """Return how many frames wait."""
         return self._queue.qsize() + len(self._bulk)
+
+    @property
+    def holds_bulk_only(self) -> bool:
+        """Whether a frame that is no bulk would be the next to leave."""
+        return not self._queue.qsize()
 
     def put(self, outgoing: Outgoing) -> None:
         """Queue `outgoing`, at the cost of the oldest ones of its kind where it does not fit."""

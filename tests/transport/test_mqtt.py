@@ -132,6 +132,35 @@ async def test_bulk_never_takes_the_last_place_of_a_vote() -> None:
         assert (await seen(broker, IN_FLIGHT_MAX))[BULK_IN_FLIGHT_MAX:] == votes
 
 
+def question_to_b(number: int) -> Outgoing:
+    return Outgoing(Scope.TO, "b", b"question %d" % number, repeated=True)
+
+
+async def test_what_is_repeated_anyway_waits_for_no_acknowledgement() -> None:
+    async with scripted_broker(pubacks=False) as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.CONNECTED)
+        questions = [b"question %d" % number for number in range(3 * IN_FLIGHT_MAX)]
+        for number in range(len(questions)):
+            a.transport.publish(question_to_b(number))
+        assert sorted(await seen(broker, len(questions))) == sorted(questions)
+        assert a.transport.counters()["published"] == len(questions)
+
+
+async def test_what_is_repeated_leaves_after_a_vote_that_waits_and_before_bulk() -> None:
+    async with scripted_broker() as broker, device(url(broker), "a", ["b"]) as a:
+        await a.until_said(Link.CONNECTED)
+        a.transport.publish(chunk_to_b(0))
+        a.transport.publish(to_all(b"vote"))
+        a.transport.publish(question_to_b(0))
+        assert await seen(broker, 3) == [b"vote", b"question 0", b"chunk 0"]
+
+
+async def test_what_is_repeated_is_kept_for_a_broker_that_is_away() -> None:
+    async with scripted_broker() as broker, device(url(broker), "a", ["b"]) as a:
+        a.transport.publish(question_to_b(0))
+        assert await seen(broker, 1) == [b"question 0"]
+
+
 async def test_bulk_is_not_kept_for_a_broker_that_is_away_nor_for_the_farewell() -> None:
     async with scripted_broker(pubacks=False) as broker, device(url(broker), "a", ["b"]) as a:
         a.transport.publish(chunk_to_b(0))

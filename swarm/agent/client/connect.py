@@ -405,7 +405,9 @@ class Client:
 
     def _deliver(self, turn: ClientTurn) -> None:
         for frame in turn.frames:
-            self._transport.publish(Outgoing(frame.scope, frame.to, frame.payload, frame.bulk))
+            self._transport.publish(
+                Outgoing(frame.scope, frame.to, frame.payload, frame.bulk, frame.repeated)
+            )
         for ticket, step in turn.progress:
             if ticket in self._progress:
                 self._progress[ticket](step)

@@ -256,6 +256,18 @@ def asked(n: int) -> Request:
     return Request(3, n, "dev-0", ask_chunks(RELEASE, (n,), paths=False))
 
 
+def test_a_question_for_chunks_has_a_frame_of_its_own_that_nobody_acknowledges() -> None:
+    box = outbox()
+    box.ask("dev-1", ask_chunks(RELEASE, (1, 2), paths=False))
+    box.ask("dev-1", AskLeaves(RELEASE, 0, 1))
+    box.answer("dev-1", asked(9), AnswerNoRelease(RELEASE))
+    frames = box.take()
+    assert [(frame.repeated, len(decode_frame(frame.payload))) for frame in frames] == [(False, 2), (True, 1)]
+    box.ask("dev-1", ask_chunks(RELEASE, (1, 2), paths=False))
+    box.discard()
+    assert box.take() == ()
+
+
 def test_one_chunk_per_frame_with_its_index_and_as_bulk_after_everything_else() -> None:
     box = outbox()
     for index in range(3):
