@@ -93,6 +93,9 @@ class Agent:
         self._waiting.set()  # the first turn needs no input
         self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at_ms = 0
+        self._due_ms: int | None = None
+        """When the next turn is due without an input; the timer rings then or before."""
         self._beat_due = False
         self._beat_at_ms = 0
         self._beat_timer: asyncio.TimerHandle | None = None
@@ -198,7 +201,8 @@ class Agent:
         for frame in turn.frames:
             if frame.scope is Scope.TO and frame.to is not None:
                 self._hear(frame.to)
-            self.transport.publish(Outgoing(frame.scope, frame.to, frame.payload, frame.bulk))
+            out = Outgoing(frame.scope, frame.to, frame.payload, frame.bulk, frame.repeated)
+            self.transport.publish(out)
         if turn.behaviour_actions:
             self._behaviours.put(turn.behaviour_actions, now_ms)
         for event in turn.events:
@@ -211,14 +215,26 @@ class Agent:
         self._wake_at([turn.wake_at_ms, self._machine.wake_at_ms])
 
     def _wake_at(self, times_ms: Sequence[int | None]) -> None:
-        """Arm the one timer for the earliest of these times."""
+        """Arm the one timer for the earliest of these times; one that rings too early is left alone.
+
+        Nearly every turn moves that time a little further away, and a timer costs more than a look at the clock.
+        """
+        at_ms = min((time for time in times_ms if time is not None), default=None)
+        self._due_ms = at_ms
+        if at_ms is None or (self._timer is not None and self._rings_at_ms <= at_ms):
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        at_ms = min((time for time in times_ms if time is not None), default=None)
-        if at_ms is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(loop.time() + max(0, at_ms - self._now_ms()) / 1000, self._wake)
+        self._rings_at_ms = at_ms
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_at(loop.time() + max(0, at_ms - self._now_ms()) / 1000, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._due_ms is not None and self._due_ms > self._now_ms():
+            self._wake_at([self._due_ms])
+        elif self._due_ms is not None:
+            self._wake()
 
     def _hear(self, peer: DeviceId) -> None:
         """Listen to a member that is asked for chunks: an observer hears only the voters by itself."""

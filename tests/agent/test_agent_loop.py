@@ -264,3 +264,33 @@ async def test_a_reconnection_is_followed_by_a_beat() -> None:
             await hub.until_broadcasts("dev-0", Scope.BEAT, beats)
             agent.transport.on_state(ConnectionState(Link.LOST))
             agent.transport.on_state(ConnectionState(Link.CONNECTED))
+
+
+async def test_a_timer_that_rings_too_early_makes_no_turn() -> None:
+    """The time of the next turn is moved away by nearly every turn; the timer of the first one is left alone."""
+    agent = hub_agent(Hub(), make_genesis(1), "dev-0", Heard())
+    now_ms = agent._now_ms()
+    agent._waiting.clear()
+    agent._wake_at([now_ms + 20, None])
+    armed = agent._timer
+    agent._wake_at([now_ms + 120])
+    assert agent._timer is armed
+    await asyncio.sleep(0.06)
+    assert not agent._waiting.is_set()
+    async with asyncio.timeout(5):
+        await agent._waiting.wait()
+    assert agent._now_ms() >= now_ms + 120
+    agent._wake_at([agent._now_ms() + 5_000])
+    agent._wake_at([agent._now_ms() + 1])
+    agent._waiting.clear()
+    async with asyncio.timeout(2):
+        await agent._waiting.wait()
+    agent._waiting.clear()
+    agent._wake_at([agent._now_ms() + 1])
+    agent._wake_at([None])
+    await asyncio.sleep(0.02)
+    assert not agent._waiting.is_set()
+    agent._store.close()
+    agent._behaviours.stop()
+    agent._disk.stop()
+    agent._machine.stop()

@@ -121,6 +121,9 @@ class ChunkStation:
         """Written before by `prepare`: no page of it is new to the kernel while a fetch is timed."""
         self._present: set[int] = set()
         self._done = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at_ms = 0
+        self._due_ms: int | None = None
         self._stick_bytes = 0
         self._stick_began = 0.0
         self._leaves: tuple[bytes, ...] = ()
@@ -137,18 +140,29 @@ class ChunkStation:
 
     async def run(self) -> None:
         """Work until cancelled, as an agent takes its turns: all that waits, what follows from it, and one timer."""
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle | None = None
         while True:
-            wake_at_ms = self._turn()
-            if timer is not None:
-                timer.cancel()
-            timer = None
-            if wake_at_ms is not None:
-                timer = loop.call_later(max(0, wake_at_ms - _now_ms()) / 1000, self._wake.set)
+            self._wake_at(self._turn())
             await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(0)
+
+    def _wake_at(self, at_ms: int | None) -> None:
+        """Arm the timer; one that rings too early is left alone, as in an agent."""
+        self._due_ms = at_ms
+        if at_ms is None or (self._timer is not None and self._rings_at_ms <= at_ms):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at_ms = at_ms
+        pause_s = max(0, at_ms - _now_ms()) / 1000
+        self._timer = asyncio.get_running_loop().call_later(pause_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._due_ms is not None and self._due_ms > _now_ms():
+            self._wake_at(self._due_ms)
+        else:
+            self._wake.set()
 
     def prepare(self, size: int) -> None:
         """Make the image, and room for a fetched one, before anything is timed."""
@@ -252,7 +266,8 @@ class ChunkStation:
                         pass
         times = [self._serve(now_ms), self._go_on(now_ms)]
         for frame_out in self._outbox.take():
-            out = Outgoing(frame_out.scope, frame_out.to, frame_out.payload, frame_out.bulk)
+            to, payload = frame_out.to, frame_out.payload
+            out = Outgoing(frame_out.scope, to, payload, frame_out.bulk, frame_out.repeated)
             self._connected().publish(out)
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
 
