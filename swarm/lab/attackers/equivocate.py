@@ -32,7 +32,10 @@ class Equivocate:
         twins: list[Item] = []
         for frame in turn.frames:
             if frame.scope is Scope.ALL:
-                twins.extend(self._twin(item) for item in decode_frame(frame.payload) if _is_vote(item))
+                items = decode_frame(frame.payload)
+                twins.extend(
+                    self._twin(item) for item in items if isinstance(item, SignedStatement) and _is_vote(item)
+                )
         if not twins:
             return turn
         payload = encode_frame(tuple(twins))
@@ -58,5 +61,5 @@ class Equivocate:
         )
 
 
-def _is_vote(item: Item) -> bool:
-    return isinstance(item, SignedStatement) and item.kind == Kind.NOTARIZE
+def _is_vote(item: SignedStatement) -> bool:
+    return item.kind == Kind.NOTARIZE

@@ -7,12 +7,12 @@ from typing import Final, Literal, cast
 
 import msgspec
 
+from swarm.lab.scenario.attacks import SUPPORTED_ATTACKS
 from swarm.lab.scenario.firmware import DURING, STOLEN, During
 from swarm.lab.scenario.schema import (
     DISK_FAULTS,
     KNOWN_FAULTS,
     POWER_OFF_MS,
-    SUPPORTED_ATTACKS,
     SUPPORTED_FAULTS,
     BrokerDown,
     BrokerImpair,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -142,6 +143,7 @@ def parse_scenario(
         expect=keys.expect,
         firmware=firmware,
         orders=read_orders(orders, firmware, keys.devices, budget, length_ms),
+        behaviour_lines=dict(_behaviour_lines(entries_of(root)["devices"])),
     )
     _check_expect(root, scenario)
     check_firmware(root, scenario)
@@ -166,6 +168,17 @@ def _check_devices_section(root: Node, devices: Devices) -> None:
                 where=node.locate(device, "behaviour", "kind"),
                 hint="there is no common behaviour to lay it over",
             )
+
+
+def _behaviour_lines(devices: Node) -> Iterator[tuple[str, int]]:
+    """Yield path and line of every behaviour block and of each of its options."""
+    entries = entries_of(devices)
+    each = entries_of(entries["each"]) if "each" in entries else {}
+    for owner in (devices, *each.values()):
+        block = entries_of(owner).get("behaviour")
+        if block is not None:
+            yield block.path, block.line
+            yield from ((option.path, option.line) for option in entries_of(block).values())
 
 
 def _check_cpu(root: Node, cpu: str) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from swarm.agent.config import BehaviourBlock, read_behaviour
+from swarm.lab.scenario.attacks import SUPPORTED_ATTACKS
 from swarm.lab.scenario.firmware import (
     STOLEN,
     During,
@@ -66,27 +67,6 @@ SUPPORTED_FAULTS: Final[Mapping[str, frozenset[str]]] = {
     "mqtt": frozenset({"crash", "restart", "partition", "cut", "heal", "byzantine"}),
 }
 """Which fault lines work, by engine. A line that works in no engine is refused when the file is read."""
-
-INSIDER_ATTACK_NAMES: Final = (
-    "bad-chunks",
-    "blocking-canary",
-    "endless-chunks",
-    "equivocate",
-    "falls-silent",
-    "lying-canary",
-    "permit-hoarder",
-    "refuses",
-    "repeated-reports",
-    "slow-chunks",
-    "votes-always",
-)
-"""Attackers that sign with the device's key and read its log."""
-
-SUPPORTED_ATTACKS: Final[Mapping[str, frozenset[str]]] = {
-    "sim": frozenset({"silent", *INSIDER_ATTACK_NAMES}),
-    "mqtt": frozenset({"silent"}),
-}
-"""Which attacks of a `byzantine` line work, by engine; one file each in `lab/attackers`."""
 
 SUPPORTED_CPUS: Final[Mapping[str, frozenset[str]]] = {
     "sim": frozenset({"none"}),
@@ -455,6 +435,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     expect: Expect
     firmware: FirmwareModel | None = None
     orders: tuple[FirmwareOrder, ...] = ()
+    behaviour_lines: Mapping[str, int] = {}
+    """Lines of the behaviour blocks and of their options by key path: they are judged when they are built."""
 
     @property
     def last_fault_end_ms(self) -> int:

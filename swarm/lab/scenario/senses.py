@@ -11,7 +11,7 @@ from swarm.primitives.errors import ConfigError
 def check_behaviours(scenario: Scenario, engine: Engine) -> None:
     """Build the behaviour of every device once and throw it away; importing `module:Class` runs the user's code.
 
-    Raises `ConfigError` with the file and the key (`greenhouse.yaml: devices.each.dev-3.behaviour.lie`).
+    Raises `ConfigError` with file, line and key (`greenhouse.yaml:9: devices.each.dev-3.behaviour.lie`).
     """
     for device in scenario.devices.ids:
         block = scenario.devices.behaviour_of(device)
@@ -25,5 +25,8 @@ def check_behaviours(scenario: Scenario, engine: Engine) -> None:
             override = scenario.devices.each.get(device)
             own = override is not None and override.behaviour is not None and key in override.behaviour
             path = f"devices.each.{device}.behaviour" if own else "devices.behaviour"
-            where = f"{scenario.source}: {path}" + (f".{key}" if key else "")
-            raise ConfigError(error.message, where=where, hint=error.hint) from None
+            where = f"{path}.{key}" if key else path
+            # What is missing has no line of its own: it belongs where the block stands.
+            line = scenario.behaviour_lines.get(where, scenario.behaviour_lines.get(path))
+            place = scenario.source if line is None else f"{scenario.source}:{line}"
+            raise ConfigError(error.message, where=f"{place}: {where}", hint=error.hint) from None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from swarm.lab.attackers.attack import ATTACKS, INSIDER_ATTACKS
+from swarm.lab.scenario.attacks import INSIDER_ATTACK_NAMES, SUPPORTED_ATTACKS
 from swarm.lab.scenario.parse import parse_scenario
 from swarm.lab.scenario.result import HELD
-from swarm.lab.scenario.schema import INSIDER_ATTACK_NAMES, SUPPORTED_ATTACKS
 from swarm.lab.sim.run import run_sim
 
 

@@ -6,7 +6,7 @@ from swarm.apps.rollout.events import Permitted, Refused
 from tests.support.rollouts import RolloutLog
 
 
-def test_fw_wipe_after_confirm_before_its_report() -> None:
+def test_wipe_after_confirm_before_its_report() -> None:
     """Confirmed, wiped, and back in a new incarnation: at risk until it reports, its old permit is a failure."""
     log = RolloutLog(4)
     log.planned(hold_back=2)
@@ -26,7 +26,7 @@ def test_fw_wipe_after_confirm_before_its_report() -> None:
     assert log.rules.verdict() == "held"
 
 
-def test_fw_wipe_while_another_holds_a_permit_stops_further_permits() -> None:
+def test_wipe_while_another_holds_a_permit_stops_further_permits() -> None:
     """A recovery may lift the set at risk above u; then nobody gets a permit until it falls."""
     log = RolloutLog(7)
     log.planned(hold_back=3, reserve=1)
@@ -42,7 +42,7 @@ def test_fw_wipe_while_another_holds_a_permit_stops_further_permits() -> None:
     assert isinstance(permitted, Permitted)
 
 
-def test_fw_wipe_of_both_slots_is_eligible_again() -> None:
+def test_wipe_of_both_slots_is_eligible_again() -> None:
     log = RolloutLog(4)
     log.recovered("dev-1")
     log.report("dev-1", "started")
