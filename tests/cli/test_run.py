@@ -77,7 +77,14 @@ def test_a_misspelt_option_of_a_behaviour_names_the_file_and_its_key(tmp_path: P
     path.write_text(SHORT.replace("mean:", "maen:"), encoding="utf-8")
     done = swarm("run", path)
     assert done.code == 2
-    assert done.error_line.startswith(f"{path}: devices.behaviour.maen: unknown option 'maen'")
+    assert done.error_line.startswith(f"{path}:6: devices.behaviour.maen: unknown option 'maen'")
+
+
+def test_a_behaviour_of_one_device_names_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    each = "\n  voters: 4\n  behaviour: {kind: thermostat, mean: 21.0}\n  each:\n    dev-3:\n      behaviour:\n        lei: 40.0"
+    path.write_text(SHORT.replace(" {voters: 4, behaviour: {kind: thermostat, mean: 21.0}}", each), "utf-8")
+    assert swarm("run", path).error_line.startswith(f"{path}:12: devices.each.dev-3.behaviour.lei: unknown")
 
 
 def test_a_broker_needs_its_engine(tmp_path: Path) -> None:
