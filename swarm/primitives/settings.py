@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _KEY_SHOWN_MAX: Final = 80
 _MILLION: Final = 1_000_000
+_INTEGER_DIGITS_MAX: Final = 20
+"""A longer number stays text: nothing here counts so far."""
 _TAG: Final = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?")
@@ -180,7 +182,7 @@ class _TreeBuilder:
             return None
         if kind == "bool" and text.lower() in {"true", "false"}:
             return text.lower() == "true"
-        if kind == "int" and _INTEGER.fullmatch(text) and len(text) <= 20:
+        if kind == "int" and _INTEGER.fullmatch(text) and len(text) <= _INTEGER_DIGITS_MAX:
             return int(text)
         if kind == "float" and _DECIMAL.fullmatch(text):
             return float(text)
@@ -255,11 +257,24 @@ def _convert_marked(node: Node, hint: Any) -> Any:
     for mark in marks:
         if isinstance(mark, Reads):
             return mark.read(node)
+    between = next((mark for mark in marks if isinstance(mark, Between)), None)
+    if between is not None and bare is int and _is_endless(node):
+        raise node.error(f"must be {between.low} to {between.high}, got {_digits(node)}")
     value = _convert(node, bare)
-    for mark in marks:
-        if isinstance(mark, Between) and not mark.low <= value <= mark.high:
-            raise node.error(f"must be {mark.low} to {mark.high}, got {value}")
+    if between is not None and not between.low <= value <= between.high:
+        raise node.error(f"must be {between.low} to {between.high}, got {value}")
     return value
+
+
+def _is_endless(node: Node) -> bool:
+    """Answer whether a whole number stands at `node` that is beyond every number of ours; a very long one is text."""
+    if isinstance(node.value, str):
+        return len(node.value) > _INTEGER_DIGITS_MAX and _INTEGER.fullmatch(node.value) is not None
+    return isinstance(node.value, int) and abs(node.value) > NUMBER_MAX
+
+
+def _digits(node: Node) -> str:
+    return describe(node).strip("'")
 
 
 def _pick_member(node: Node, members: list[Any]) -> Any:
@@ -299,9 +314,9 @@ def _convert_scalar(node: Node, hint: Any) -> Any:
     value = node.value
     if hint is bool and isinstance(value, bool):
         return value
+    if hint is int and _is_endless(node):
+        raise node.error(f"{_digits(node)} is too large", hint=f"at most {NUMBER_MAX}")
     if hint is int and isinstance(value, int) and not isinstance(value, bool):
-        if abs(value) > NUMBER_MAX:
-            raise node.error(f"{value} is too large")
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value):
