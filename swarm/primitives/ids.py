@@ -31,6 +31,14 @@ def checked_name(text: str, *, where: str, what: str = "name") -> str:
     return text
 
 
+def short_apart(first: bytes, second: bytes) -> tuple[str, str]:
+    """Return two different digests for people: `short`, or longer where they begin alike."""
+    size = 4
+    while first[:size] == second[:size] and size < max(len(first), len(second)):
+        size += 4
+    return first[:size].hex(), second[:size].hex()
+
+
 def short(digest: bytes) -> str:
     """Return the first eight hex digits of `digest`, for people."""
     return digest[:4].hex()

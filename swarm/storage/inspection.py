@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from swarm.primitives.errors import StoreError, StoreGoneError
+from swarm.primitives.ids import short_apart
 from swarm.primitives.limits import STORE_CHECK_BYTES_MAX
 from swarm.storage.chain import GONE_HINT, Chain, check_beginning, check_mark, seal_digest
 from swarm.storage.damage import SQLITE_ERRORS, damaged, is_damage, reason_of
@@ -121,8 +122,9 @@ def check_identity(
 ) -> None:
     """Raise `StoreError` when a store belongs to another swarm, device or key than the one that opens it."""
     if found.swarm_id != swarm_id:
+        theirs, ours = short_apart(found.swarm_id, swarm_id)
         raise StoreError(
-            f"{path} is the store of another swarm ({found.swarm_id.hex()[:8]}, not {swarm_id.hex()[:8]})",
+            f"{path} is the store of another swarm ({theirs}, not {ours})",
             hint="use the genesis file it was made with, or a store of this swarm from `swarm init`",
         )
     if found.device != device:

@@ -14,7 +14,7 @@ import msgspec
 from swarm.crypto import signing
 from swarm.crypto.merkle import leaf_hash, root_from_inclusion
 from swarm.primitives.errors import DecodeError, ProofError
-from swarm.primitives.ids import DeviceId, short
+from swarm.primitives.ids import DeviceId, short_apart
 from swarm.primitives.limits import PROOF_BYTES_MAX, VOTERS_MAX
 from swarm.wire.certificates import Verify, verify_checkpoint
 from swarm.wire.codec import U32, U63, Bytes32, Codec, encode
@@ -100,9 +100,8 @@ def verify(data: bytes, genesis: Genesis, verify_signature: Verify = signing.ver
     """
     proof = decode_proof(data)
     if proof.swarm != genesis.id:
-        raise ProofError(
-            f"the proof is of swarm {short(proof.swarm)}, the genesis file is of {short(genesis.id)} ({genesis.swarm})"
-        )
+        theirs, ours = short_apart(proof.swarm, genesis.id)
+        raise ProofError(f"the proof is of swarm {theirs}, the genesis file is of {ours} ({genesis.swarm})")
     if proof.epoch != 0:
         raise ProofError(
             f"the proof is of epoch {proof.epoch}; proofs across changes of membership do not work yet"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.primitives.errors import ConfigError
-from swarm.primitives.ids import NAME_PATTERN, ZERO_DIGEST, checked_name, is_name, short
+from swarm.primitives.ids import NAME_PATTERN, ZERO_DIGEST, checked_name, is_name, short, short_apart
 
 LEGAL = string.ascii_lowercase + string.digits + "-"
 
@@ -64,3 +64,10 @@ def test_the_pattern_for_decoders_says_the_same(text: str) -> None:
 def test_digests_in_short() -> None:
     assert ZERO_DIGEST == b"\x00" * 32
     assert short(bytes(range(32))) == "00010203"
+
+
+def test_two_digests_for_people_differ() -> None:
+    first = bytes(range(32))
+    assert short_apart(first, bytes(32)) == (first[:4].hex(), "00000000")
+    assert short_apart(first, first[:31] + b"x") == (first.hex(), (first[:31] + b"x").hex())
+    assert short_apart(first, first) == (first.hex(), first.hex())

@@ -125,6 +125,13 @@ def test_a_proof_of_another_swarm_with_the_same_devices_proves_nothing() -> None
         verify(changed(swarm=other.id), other)
 
 
+def test_two_swarms_that_begin_alike_are_told_apart() -> None:
+    nearly = GENESIS.id[:9] + bytes([GENESIS.id[9] ^ 1]) + GENESIS.id[10:]
+    words = f"the proof is of swarm {nearly[:12].hex()}, the genesis file is of {GENESIS.id[:12].hex()} "
+    with pytest.raises(ProofError, match=words):
+        verify(changed(swarm=nearly), GENESIS)
+
+
 def test_a_decoded_proof_encodes_to_the_same_bytes() -> None:
     assert decode_proof(DATA) == PROOF
     assert encode_proof(decode_proof(DATA)) == DATA
