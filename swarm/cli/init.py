@@ -67,6 +67,9 @@ ROLLOUT_APP: Final = "rollout@1"
 _APP: Final = re.compile(r"([a-z0-9-]{1,32})(@[1-9][0-9]{0,3})?(?:=([A-Za-z_][\w.]*:[A-Za-z_]\w*))?")
 """Name, version (1 if left out), and where its class is: `inventory@2=mypackage.inventory:Inventory`."""
 
+_EXPLICIT_U: Final = re.compile(r"u=(-?[0-9]{1,9})|\{ *u *: *(-?[0-9]{1,9}) *\}")
+"""An explicit budget, as an option or as a scenario file writes it."""
+
 _OPERATOR_YAML: Final = """\
 # An identity that opens decisions and submits, and never votes. Paths are relative to this file.
 genesis: genesis.json
@@ -135,7 +138,7 @@ def init(
     if devices > VOTERS_MAX:
         raise ConfigError(f"at most {VOTERS_MAX} voters, {devices} given", where="--devices")
     if not 0 <= observers <= MEMBERS_MAX - devices - 1:
-        raise ConfigError(f"0 to {MEMBERS_MAX - devices - 1}, {observers} given", where="--observers")
+        raise ConfigError(f"must be 0 to {MEMBERS_MAX - devices - 1}, {observers} given", where="--observers")
     url = broker or BROKER_DEFAULT
     check_broker_url(url, "--broker")
     swarm = _name_after(target) if name is None else checked_name(name, where="--name", what="swarm")
@@ -191,8 +194,8 @@ def read_budget(devices: int, text: str) -> Budget:
     """Return the budget of `--budget TEXT` for `devices` voters; raises `ConfigError` with the numbers."""
     if devices < 1:
         raise ConfigError(f"a swarm needs at least one voter, {devices} given", where="--devices")
-    if match := re.fullmatch(r"u=(-?[0-9]{1,9})", text):
-        return budget_of(devices, int(match[1]), where="--budget")
+    if match := _EXPLICIT_U.fullmatch(text):
+        return budget_of(devices, int(match[1] or match[2]), where="--budget")
     if text not in PRESETS:
         raise ConfigError(
             f"unknown budget {text!r}", where="--budget", hint=nearest_hint(text, (*PRESETS, "u=1"))

@@ -14,9 +14,10 @@ from swarm.agent.keyfile import read_key_file
 from swarm.behaviours.behaviour import BehaviourContext
 from swarm.behaviours.loader import load_behaviours
 from swarm.cli import init as init_module
-from swarm.cli.init import broker_command
+from swarm.cli.init import broker_command, read_budget
 from swarm.crypto.keys import KeyPair
 from swarm.primitives.errors import StoreError
+from swarm.primitives.quorum import Budget
 from swarm.storage.sqlite import SqliteStore
 from swarm.wire.genesis import Genesis, parse_genesis
 from tests.support.commands import swarm
@@ -141,8 +142,8 @@ def test_two_swarms_share_no_key() -> None:
         (("--devices", 0), "--devices: a swarm needs at least one voter, 0 given"),
         (("--devices", -1), "--devices: a swarm needs at least one voter, -1 given"),
         (("--devices", 257), "--devices: at most 256 voters, 257 given"),
-        (("--devices", 4, "--observers", -1), "--observers: 0 to 4091, -1 given"),
-        (("--devices", 4, "--observers", 10**9), "--observers: 0 to 4091, 1000000000 given"),
+        (("--devices", 4, "--observers", -1), "--observers: must be 0 to 4091, -1 given"),
+        (("--devices", 4, "--observers", 10**9), "--observers: must be 0 to 4091, 1000000000 given"),
         (
             ("--devices", 4, "--budget", "u=2"),
             "--budget: u = 2 with n = 4 voters gives r = n - 2u - 1 = -1; both must be >= 0 (u may be 0 to 1)",
@@ -276,6 +277,11 @@ def test_a_broker_of_ones_own_is_named_instead_of_started() -> None:
     assert "Now start the broker at mqtt://192.168.1.10:1883" in done.out
     assert load_agent_config("fleet/dev-0/agent.yaml").broker.url == "mqtt://192.168.1.10:1883"
     assert load_operator_config("fleet/operator/operator.yaml").broker.url == "mqtt://192.168.1.10:1883"
+
+
+@pytest.mark.parametrize("text", ["{u: 2}", "{u:2}", "{ u : 2 }", "u=2"])
+def test_an_explicit_budget_may_stand_as_in_a_scenario_file(text: str) -> None:
+    assert read_budget(7, text) == Budget(7, 2)
 
 
 def test_a_budget_without_lies_says_so() -> None:
