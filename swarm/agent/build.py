@@ -84,7 +84,7 @@ def build_agent(
     member = _device_member(config, genesis, keypair, source)
     broker = config.broker.broker_url(source)
     machine = _machine_of(config.firmware, genesis, lifeline, source)
-    router = Router(genesis.apps, import_apps(config.apps, genesis, source))
+    router = _make_router(config, genesis, source)
     now_ms = time.monotonic_ns() // 1_000_000
     seed = int.from_bytes(keypair.public[:8], "big") if behaviour_seed is None else behaviour_seed
     behaviours = load_behaviours(
@@ -121,6 +121,16 @@ def build_agent(
     except BaseException:
         store.close()
         raise
+
+
+def _make_router(config: AgentConfig, genesis: Genesis, source: str) -> Router:
+    extra = import_apps(config.apps, genesis, source)
+    try:
+        return Router(genesis.apps, extra)
+    except ConfigError as error:
+        # The router knows no files. A class that cannot be built has said already where it is named.
+        where = error.where if error.where.startswith(source) else f"{config.genesis}: {error.where}"
+        raise ConfigError(error.message, where=where, hint=error.hint) from None
 
 
 def _make_device(

@@ -191,6 +191,11 @@ def test_an_application_of_the_user_is_routed(with_app: Path) -> None:
     close(agent)
 
 
+def test_an_application_that_genesis_alone_names_is_told_with_the_files_name(with_app: Path) -> None:
+    edit(with_app, "apps: {inventory: my_apps:Inventory}", "apps: {}")
+    assert refusal(with_app).startswith("genesis.json: apps: genesis names the application inventory@3")
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [
