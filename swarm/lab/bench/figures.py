@@ -83,9 +83,10 @@ class AgentFigures(_Figures, frozen=True, kw_only=True):
     rss_mb: float
     idle_cpu_percent: float
     """Of one core."""
-    idle_publishes_per_min: float
+    idle_publishes_per_min: float | None
+    """None when the run was too short to see every device's heartbeat once."""
     rss_growth_mb_per_min: float
-    """In the second half of the time under full load."""
+    """In the second half of the time under full load, where caches and the log of the run fill; a short run says less."""
     restart_s_at_entries: RestartFigures
 
 

@@ -17,6 +17,7 @@ from swarm.lab.processes.folder import RunFolder
 from swarm.lab.processes.wiretap import Wiretap
 from swarm.primitives.errors import TransportError
 from swarm.primitives.ids import DeviceId
+from swarm.primitives.limits import HEARTBEAT_MS
 from swarm.transport.topics import Scope
 from swarm.transport.url import parse_broker
 
@@ -31,7 +32,8 @@ class Idle:
 
     rss_mb: float
     cpu_percent: float
-    publishes_per_min: float
+    publishes_per_min: float | None
+    """None when watched for less than a heartbeat interval: what an idle device says is its heartbeats."""
 
 
 async def measure_idle(fleet: Fleet, folder: RunFolder, broker_url: str, seconds: float) -> Idle:
@@ -56,8 +58,13 @@ async def measure_idle(fleet: Fleet, folder: RunFolder, broker_url: str, seconds
     return Idle(
         rss_mb=mean_rss_mb(after),
         cpu_percent=100 * statistics.fmean(spent) / took_s,
-        publishes_per_min=60 * count / took_s / len(fleet.devices),
+        publishes_per_min=publishes_per_min(count, took_s, len(fleet.devices)),
     )
+
+
+def publishes_per_min(count: int, seconds: float, devices: int) -> float | None:
+    """Return what one of `devices` published a minute, None if `seconds` are too short to have seen each beat once."""
+    return 60 * count / seconds / devices if seconds * 1000 >= HEARTBEAT_MS else None
 
 
 def mean_rss_mb(costs: Sequence[Cost]) -> float:

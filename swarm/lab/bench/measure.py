@@ -42,7 +42,7 @@ OnStep = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Shares:
+class Shares:
     """How `seconds` are spent; the starts of processes come on top, about ten seconds of a slow machine."""
 
     seconds: float
@@ -61,12 +61,27 @@ class _Shares:
 
     @property
     def idle_s(self) -> float:
-        # By default 10 s, in which every device beats once: a shorter time may see no heartbeat at all.
+        # By default 10 s, in which every device beats once; of a shorter time no messages are reported.
         return 0.25 * self.seconds
 
     @property
     def simulator_s(self) -> float:
         return 0.08 * self.seconds
+
+    def done_after(self, steps: int) -> float:
+        """Return the share of all work that is done after so many of its six steps, 0 to 1.
+
+        Of the sum of the steps, not of `seconds`: a flood has a shortest time, so that a short run takes longer.
+        """
+        planned = (
+            self.primitives_s,
+            self.low_load_s,
+            self.flood_s,
+            self.flood_s,
+            self.idle_s,
+            self.simulator_s,
+        )
+        return sum(planned[:steps]) / sum(planned)
 
 
 async def measure(
@@ -83,7 +98,7 @@ async def measure(
             where="--seconds",
             hint=f"{SECONDS_MIN:g} to {SECONDS_MAX:g}",
         )
-    shares = _Shares(seconds)
+    shares = Shares(seconds)
     with scratch_folder("swarm-bench-") as path:
         async with open_broker(broker) as figures:
             on_step("signatures, wire format, disk, broker", 0.0)
@@ -94,7 +109,7 @@ async def measure(
             finally:
                 if broker is not None:
                     await footprint.forget_presence(folder, figures.url)
-        on_step("simulator", 1 - shares.simulator_s / shares.seconds)
+        on_step("simulator", shares.done_after(5))
         simulator = await measure_simulator(shares.simulator_s)
     return BenchResult(
         machine=describe_machine(),
@@ -108,32 +123,30 @@ async def measure(
 
 
 async def _measure_swarm(
-    folder: RunFolder, url: str, shares: _Shares, on_step: OnStep
+    folder: RunFolder, url: str, shares: Shares, on_step: OnStep
 ) -> tuple[BareLoopFigures, CommitFigures, AgentFigures]:
     first = folder.identities["dev-0"]
     empty_bytes = footprint.store_bytes(first.store)
-    done = shares.primitives_s / shares.seconds
-    on_step("starting four agents", done)
+    on_step("starting four agents", shares.done_after(1))
     async with Fleet(folder) as fleet:
-        low = await commit.measure_low_load(fleet, url, shares.low_load_s, lambda words: on_step(words, done))
+        low = await commit.measure_low_load(
+            fleet, url, shares.low_load_s, lambda words: on_step(words, shares.done_after(1))
+        )
         height = (await fleet.look())[0].height
     # Only a closed store has all its bytes in one file.
     disk_bytes = (footprint.store_bytes(first.store) - empty_bytes) / height
-    done += shares.low_load_s / shares.seconds
     async with Fleet(folder) as fleet:
-        on_step(f"{commit.OUTSTANDING} submissions of one command on the way", done)
+        on_step(f"{commit.OUTSTANDING} submissions of one command on the way", shares.done_after(2))
         single = await commit.measure_throughput(fleet, 1, shares.flood_s)
         before = footprint.mean_rss_mb(await fleet.look())
-        done += shares.flood_s / shares.seconds
-        on_step(f"{commit.OUTSTANDING} submissions of {commit.BUNDLE} commands on the way", done)
+        words = f"{commit.OUTSTANDING} submissions of {commit.BUNDLE} commands on the way"
+        on_step(words, shares.done_after(3))
         bundled = await commit.measure_throughput(fleet, commit.BUNDLE, shares.flood_s)
         growth = footprint.mean_rss_mb(await fleet.look()) - before
-        done += shares.flood_s / shares.seconds
-        on_step("idle agents", done)
+        on_step("idle agents", shares.done_after(4))
         await asyncio.sleep(_SETTLE_S)
         idle = await footprint.measure_idle(fleet, folder, url, shares.idle_s)
-    done += shares.idle_s / shares.seconds
-    on_step("restart of one agent", done)
+    on_step("restart of one agent", shares.done_after(5))
     restart = await footprint.measure_restart(folder, first.device)
     commits = CommitFigures(
         devices=VOTERS,

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swarm.lab.bench.figures import BenchResult, DeliveryResult
+from swarm.primitives.limits import HEARTBEAT_MS
 
 
 def render(result: BenchResult) -> RenderableType:
@@ -116,12 +117,17 @@ def _agent(result: BenchResult) -> Table:
         "one agent",
         (
             ("resident memory", f"{agent.rss_mb:.1f} MB"),
-            ("its growth under load", f"{agent.rss_growth_mb_per_min:.1f} MB/min"),
+            ("growth at full load, caches filling", f"{agent.rss_growth_mb_per_min:.1f} MB/min"),
             ("idle, of one core", f"{agent.idle_cpu_percent:.2f} %"),
-            ("idle, messages", f"{agent.idle_publishes_per_min:.1f}/min"),
+            ("idle, messages", _messages(agent.idle_publishes_per_min)),
             (f"restart with {restart.entries} entries in the log", f"{restart.seconds:.2f} s"),
         ),
     )
+
+
+def _messages(per_min: float | None) -> str:
+    beat_s = HEARTBEAT_MS // 1000
+    return f"- (watched less than a heartbeat, {beat_s} s)" if per_min is None else f"{per_min:.1f}/min"
 
 
 def _simulator(result: BenchResult) -> Table:

@@ -23,6 +23,7 @@ from swarm.lab.bench.figures import (
     SimulatorFigures,
     percentile,
 )
+from swarm.lab.bench.footprint import publishes_per_min
 from swarm.lab.bench.table import render, render_delivery
 
 FIELDS = {
@@ -131,6 +132,19 @@ def test_the_table_shows_every_figure_and_takes_no_orders_from_names() -> None:
         *("41.5 MB", "0.42 %", "6.2/min", "-0.5 MB/min", "4711 entries", "0.33 s", "50.1 times", "51235/s"),
     )
     assert [words for words in shown if words not in text] == []
+
+
+def test_a_run_too_short_for_a_heartbeat_has_no_messages_instead_of_none() -> None:
+    assert publishes_per_min(3, 1.25, 4) is None
+    assert publishes_per_min(8, 10.0, 4) == 12.0
+    result = a_result()
+    short = msgspec.structs.replace(
+        result, agent=msgspec.structs.replace(result.agent, idle_publishes_per_min=None)
+    )
+    out = io.StringIO()
+    Console(file=out, width=100, force_terminal=False).print(render(short))
+    assert "- (watched less than a heartbeat, 10 s)" in out.getvalue()
+    assert short.to_json()["agent"]["idle_publishes_per_min"] is None
 
 
 def test_percentiles_are_measured_values() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.lab.bench.measure import SECONDS_MAX, SECONDS_MIN, measure
+from swarm.lab.bench.measure import SECONDS_DEFAULT, SECONDS_MAX, SECONDS_MIN, Shares, measure
 from swarm.lab.bench.primitives import ask_broker_kind
 from swarm.primitives.errors import ConfigError, TransportError
 from tests.support.brokers import MosquittoBroker, broker_url, free_port
@@ -73,7 +73,7 @@ def test_a_tiny_run_has_every_figure_and_leaves_nothing_behind(tmp_path: Path) -
     assert data["commit"]["devices"] == 4
     assert data["commit"]["low_load_p50_ms"] <= data["commit"]["low_load_p99_ms"]
     assert "bare loops (p50)" in done.stdout
-    assert "bench:  45% 64 submissions of one command" in done.stderr
+    assert "bench:  35% 64 submissions of one command" in done.stderr
     assert list((tmp_path / "temporary").iterdir()) == []
     assert processes_below(tmp_path / "temporary") == []
 
@@ -99,6 +99,14 @@ def test_an_interrupt_leaves_no_process_and_no_file(
     assert "Traceback" not in rest
     assert list(tmp_path.iterdir()) == []
     assert processes_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("seconds", [SECONDS_MIN, 5.0, SECONDS_DEFAULT, SECONDS_MAX])
+def test_progress_rises_to_one_however_short_the_run_is(seconds: float) -> None:
+    shares = Shares(seconds)
+    done = [shares.done_after(steps) for steps in range(7)]
+    assert done == sorted(set(done))
+    assert (done[0], done[6]) == (0.0, 1.0)
 
 
 async def test_a_broker_that_is_not_there_is_named() -> None:
