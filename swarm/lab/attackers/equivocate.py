@@ -47,8 +47,7 @@ class Equivocate:
         del device, now_ms
         return (), None
 
-    def _twin(self, item: Item) -> SignedStatement:
-        assert isinstance(item, SignedStatement)
+    def _twin(self, item: SignedStatement) -> SignedStatement:
         digest = sha256(b"twin", item.digest)
         message = statement_bytes(self._insider.genesis.id, item.kind, item.epoch, item.number, digest)
         return SignedStatement(
