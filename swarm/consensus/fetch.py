@@ -125,6 +125,9 @@ def _need_proposal(state: State, needs: dict[Key, Need], delta: int) -> None:
 
 def _need_notarized(state: State, needs: dict[Key, Need], delta: int) -> None:
     """Certified or voted blocks that are not in hand: needed for F, for proposing, and for the next N."""
+    if state.me is None:
+        # Who does none of these three waits until the block is final.
+        return
     for view in sorted(v for v in state.views if v > state.final_view):
         slots = state.views[view]
         if slots.vc is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from swarm.consensus.output import KeptBlock, Wanted
+from swarm.consensus.disseminate import publish
+from swarm.consensus.output import KeptBlock, Priority, Wanted
 from swarm.consensus.state import State
 from swarm.primitives.ids import ZERO_DIGEST
 from swarm.primitives.limits import FRAME_BYTES_MAX
-from swarm.wire.messages import Proposal, Submission
+from swarm.wire.messages import Proposal, Submission, SubmissionItem
 from swarm.wire.statements import Certificate, Header, Kind, header_hash
 
 SKIPS_MAX = 16
@@ -75,7 +76,21 @@ def propose(state: State) -> bool:
     state.draft.wanted.append(
         Wanted(Kind.PROPOSE, state.config.epoch, state.cur, digest, proposal=proposal),
     )
+    _send_along(state, submissions)
     return True
+
+
+def _send_along(state: State, submissions: tuple[Submission, ...]) -> None:
+    """Publish with the proposal what observers have not heard: what came from no voter.
+
+    Else each observer would ask for each block. Where the bucket is empty they do.
+    """
+    if state.config.observers == 0:
+        return
+    for submission in submissions:
+        if submission.body.origin not in state.config.voters:
+            if not publish(state, SubmissionItem(raw=submission.raw), Priority.BULK):
+                return
 
 
 def _select(state: State, parent_hash: bytes, height: int) -> tuple[Submission, ...]:

@@ -35,6 +35,8 @@ class Config:
     delta_floor_ms: int = 50
     delta_cap_ms: int = 10_000
     jitter_seed: bytes = b""
+    observers: int = 0
+    """How many members listen to the voters only, and get others' submissions with the proposals (ADR 0018)."""
 
     @property
     def my_index(self) -> int | None:

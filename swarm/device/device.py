@@ -129,6 +129,7 @@ class Device:
             delta_floor_ms=config.delta_floor_ms,
             delta_cap_ms=config.delta_cap_ms,
             jitter_seed=config.jitter_seed or config.keypair.public,
+            observers=len(genesis.observers),
         )
         self.replica = Replica(core, recovered_core(restored, self.ledger.sequences, voter), now_ms)
         # The tip's own result: its attestation may have been lost with the power (R14).

@@ -187,3 +187,25 @@ def test_r2_no_work_no_proposal() -> None:
     stage.skip_to(4)
     stage.pass_ms(100_000)
     assert stage.signed(P) == []
+
+
+def test_r2_what_came_from_no_voter_goes_along_for_the_observers() -> None:
+    """They hear the voters only, and would each ask for it (ADR 0018)."""
+    stage = Stage(observers=3)
+    foreign, heard = stage.work(), stage.submission(origin="dev-1")
+    stage.hear(SubmissionItem(raw=heard.raw))
+    stage.take_left()
+    stage.skip_to(4)
+    left = [leaving.payload for leaving in stage.take_left() if leaving.to is None]
+    (proposal,) = proposals(stage)
+    assert proposal.header.submissions == (foreign.id, heard.id)
+    assert proposal in left
+    assert [item.raw for item in left if isinstance(item, SubmissionItem)] == [foreign.raw]
+
+
+def test_r2_nothing_goes_along_where_nobody_observes() -> None:
+    stage = Stage()
+    stage.work()
+    stage.take_left()
+    stage.skip_to(4)
+    assert not [left for left in stage.take_left() if isinstance(left.payload, SubmissionItem)]

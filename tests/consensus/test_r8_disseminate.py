@@ -43,6 +43,18 @@ def test_r8_a_certificate_that_i_formed_is_republished_within_half_a_delta() -> 
     assert "SC 1" not in named(stage.take_left())
 
 
+def test_r8_observers_take_a_span_that_grows_with_the_fleet() -> None:
+    """Forty of them: with Δ/2 nearly each of them would publish it before a voter's copy is heard (ADR 0018)."""
+    due = []
+    for number in range(1, 41):
+        stage = Stage(me=4, observers=40)
+        stage.skip_to(number)
+        stage.hear_votes(K, number, [1, 2, 3])
+        due.append(stage.state.republish[K, number][0] - stage.now_ms)
+    assert max(due) <= DELTA_MS // 2 * 11
+    assert sum(ms > DELTA_MS // 2 for ms in due) > 30
+
+
 def test_r8_not_when_it_was_heard_from_somebody_else() -> None:
     stage = Stage()
     stage.hear_votes(K, 1, [1, 2, 3])

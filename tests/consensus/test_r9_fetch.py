@@ -341,6 +341,22 @@ def test_r9_answers_certificates_from_a_view_on_newest_fc_first() -> None:
     assert answered == [("dev-3", F, 1), ("dev-3", N, 2), ("dev-3", K, 3), ("dev-3", K, 4)]
 
 
+def test_r9_who_does_not_vote_asks_for_bodies_when_they_are_final() -> None:
+    """N, F and proposals are the reasons to have them before (ADR 0018)."""
+    observer, voter = Stage(me=4), Stage()
+    for stage in (observer, voter):
+        made = stage.make(1, GENESIS, (stage.submission(),))
+        stage.hear(stage.proposal(made), sender=1)
+        stage.hear(stage.certificate(N, 1, made.hash))
+        stage.pass_ms(10 * DELTA_MS)
+    wanted = AskSubmissions(ids=made.header.submissions)
+    assert wanted in [ask for _, ask in asks(voter)]
+    assert wanted not in [ask for _, ask in asks(observer)]
+    observer.hear(observer.certificate(F, 1, made.hash))
+    observer.pass_ms(DELTA_MS)
+    assert wanted in [ask for _, ask in asks(observer)]
+
+
 def test_r9_answers_blocks_and_submissions_from_memory_and_from_the_store() -> None:
     stage = Stage()
     final = stage.commit(1)

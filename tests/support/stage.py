@@ -58,7 +58,12 @@ class Stage:
     """The device `me` of `n` voters, its clock, and everything that left it."""
 
     def __init__(
-        self, n: int = 4, me: int = 0, budget: str | int = "balanced", snapshot_every: int = 256
+        self,
+        n: int = 4,
+        me: int = 0,
+        budget: str | int = "balanced",
+        snapshot_every: int = 256,
+        observers: int = 0,
     ) -> None:
         self.names = tuple(f"dev-{i}" for i in range(n))
         self.me = me
@@ -71,6 +76,7 @@ class Stage:
             budget=budget_of(n, budget),
             snapshot_every=snapshot_every,
             delta_floor_ms=DELTA_MS,
+            observers=observers,
         )
         self.device = MiniDevice(config, 0)
         self.left: list[Leaving] = []
