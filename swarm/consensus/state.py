@@ -36,7 +36,7 @@ class Config:
     delta_cap_ms: int = 10_000
     jitter_seed: bytes = b""
     observers: int = 0
-    """How many members listen to the voters only, and get others' submissions with the proposals (ADR 0018)."""
+    """How many members listen to the voters only, and get others' submissions with the proposals (ADR 0019)."""
 
     @property
     def my_index(self) -> int | None:

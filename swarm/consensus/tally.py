@@ -149,7 +149,7 @@ def _schedule_republish(state: State, certificate: Certificate) -> None:
     """R8: publish it after a random delay in [0, Δ/2] unless it is heard from somebody else before.
 
     Who does not vote takes a span that grows with the observers, so that as many of them come before a voter's copy
-    is heard, however large the fleet is (ADR 0018).
+    is heard, however large the fleet is (ADR 0019).
     """
     span = state.delta_ms // 2
     if state.me is None:

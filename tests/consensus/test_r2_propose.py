@@ -190,7 +190,7 @@ def test_r2_no_work_no_proposal() -> None:
 
 
 def test_r2_what_came_from_no_voter_goes_along_for_the_observers() -> None:
-    """They hear the voters only, and would each ask for it (ADR 0018)."""
+    """They hear the voters only, and would each ask for it (ADR 0019)."""
     stage = Stage(observers=3)
     foreign, heard = stage.work(), stage.submission(origin="dev-1")
     stage.hear(SubmissionItem(raw=heard.raw))

@@ -44,7 +44,7 @@ def test_r8_a_certificate_that_i_formed_is_republished_within_half_a_delta() -> 
 
 
 def test_r8_observers_take_a_span_that_grows_with_the_fleet() -> None:
-    """Forty of them: with Δ/2 nearly each of them would publish it before a voter's copy is heard (ADR 0018)."""
+    """Forty of them: with Δ/2 nearly each of them would publish it before a voter's copy is heard (ADR 0019)."""
     due = []
     for number in range(1, 41):
         stage = Stage(me=4, observers=40)

@@ -342,7 +342,7 @@ def test_r9_answers_certificates_from_a_view_on_newest_fc_first() -> None:
 
 
 def test_r9_who_does_not_vote_asks_for_bodies_when_they_are_final() -> None:
-    """N, F and proposals are the reasons to have them before (ADR 0018)."""
+    """N, F and proposals are the reasons to have them before (ADR 0019)."""
     observer, voter = Stage(me=4), Stage()
     for stage in (observer, voter):
         made = stage.make(1, GENESIS, (stage.submission(),))
