@@ -30,6 +30,7 @@ from swarm.install.lifeline import Lifeline
 from swarm.primitives.errors import ConfigError
 from swarm.primitives.ids import DeviceId
 from swarm.primitives.settings import nearest_hint
+from swarm.storage.signers import check_restored
 from swarm.storage.sqlite import SqliteStore
 from swarm.storage.store import Batch
 from swarm.transport.mqtt import MqttTransport, Presence
@@ -97,6 +98,7 @@ def build_agent(
         config.store, pace, swarm_id=genesis.id, device=config.device, key_public=keypair.public
     )
     try:
+        check_restored(config.store, store.load(), genesis)
         device = _make_device(config, genesis, keypair, store, router, version, now_ms)
         presence = sign_presence(genesis.id, config.device, keypair, device.boot)
 

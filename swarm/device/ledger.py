@@ -15,10 +15,11 @@ from swarm.apps.decisions.rules import Outcome
 from swarm.apps.router import Refusal, Router, read_body, state_root
 from swarm.consensus.inputs import Applied
 from swarm.crypto.merkle import Frontier, leaf_hash
-from swarm.primitives.errors import StoreError, check
+from swarm.primitives.errors import DecodeError, StoreError, check
 from swarm.storage.store import Batch, NewLeaf, Restored, Snapshot, Store, StoredBlock
 from swarm.wire.genesis import Genesis
 from swarm.wire.leaves import EventBody, event_leaf, submission_leaf
+from swarm.wire.messages import Checkpoint
 from swarm.wire.sequence import Sequences, Verdict
 
 _LOG_SIZE = struct.Struct(">Q")
@@ -121,13 +122,10 @@ class Ledger:
         happened = Happened()
         start = 0
         if restored.snapshot is not None:
-            (size,) = _LOG_SIZE.unpack_from(restored.snapshot.state)
-            state = restored.snapshot.state[_LOG_SIZE.size :]
-            self.sequences = self.router.restore(state)
-            self.state_root = state_root(state)
-            self.height = start = restored.snapshot.height
-            self.frontier = Frontier.read(size, store.node)
+            self._restore_snapshot(store, restored.snapshot, restored.checkpoint)
+            start = self.height
         for block in store.blocks_after(start):
+            self._check_replayable(block)
             batch = Batch()
             _, more = self.apply(block, batch)
             happened.outcomes.extend(more.outcomes)
@@ -141,6 +139,33 @@ class Ledger:
             raise StoreError(f"the log has {restored.log_size} leaves, its blocks make {self.frontier.size}")
         return happened
 
+    def _restore_snapshot(self, store: Store, snapshot: Snapshot, checkpoint: Checkpoint | None) -> None:
+        """Move to a snapshot; raises `StoreError` for one that is damaged, as far as it shows or voters attested it."""
+        state = snapshot.state[_LOG_SIZE.size :]
+        root = state_root(state)
+        every = self._genesis.snapshot_every
+        if checkpoint is not None and checkpoint.height // every == snapshot.height // every:
+            if checkpoint.state_root != root:
+                raise _damaged(
+                    f"the snapshot of height {snapshot.height} has not the root that voters attested"
+                )
+        try:
+            (size,) = _LOG_SIZE.unpack_from(snapshot.state)
+            self.sequences = self.router.restore(state)
+        except (DecodeError, struct.error) as error:
+            raise _damaged(f"the snapshot of height {snapshot.height} cannot be read: {error}") from error
+        self.state_root = root
+        self.height = snapshot.height
+        self.frontier = Frontier.read(size, store.node)
+
+    def _check_replayable(self, block: StoredBlock) -> None:
+        """Raise `StoreError` for a stored block that cannot be the next one: a damaged store, and no bug of ours."""
+        header = block.header
+        sequences = self.sequences.copy()
+        verdicts = [sequences.apply(s.body, header.height) is Verdict.COUNTS for s in block.submissions]
+        if header.height != self.height + 1 or list(block.counts) != verdicts:
+            raise _damaged(f"the block of height {self.height + 1} or what it counts is another")
+
     def _append(self, height: int, data: bytes, keys: tuple[bytes, ...], batch: Batch) -> None:
         position = self.frontier.size
         batch.nodes.extend(self.frontier.append(leaf_hash(data)))
@@ -150,6 +175,10 @@ class Ledger:
         member = self._genesis.member(origin)
         check(member is not None, f"a submission of {origin}, who is no member, was finalized")
         return "" if member is None else member.role
+
+
+def _damaged(what: str) -> StoreError:
+    return StoreError(f"the store is damaged: {what}", hint="run `swarm store check` on it")
 
 
 def _note_event(happened: Happened, submission: bytes, command: int, app: str, body: bytes) -> None:

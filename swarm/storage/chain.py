@@ -67,6 +67,16 @@ def seal_record(seal: bytes) -> OwnRecord:
     return OwnRecord(kind=SEAL_KIND, epoch=0, number=0, digest=seal, signature=bytes(64))
 
 
+def is_whole(record: OwnRecord) -> bool:
+    """Answer whether a record read from a disk has the shape of one, so that it can be hashed at all."""
+    return (
+        0 <= record.kind < 2**8
+        and 0 <= record.epoch < 2**32
+        and 0 <= record.number < 2**64
+        and (len(record.digest), len(record.signature)) == (32, 64)
+    )
+
+
 def record_hash(previous: bytes, n: int, record: OwnRecord) -> bytes:
     """Return the chain hash (32 bytes) of record `n` after the hash `previous`."""
     # Fixed lengths, or two different records could have one hash.
@@ -122,7 +132,7 @@ class Chain:
                 f"own statement {self.head.count} is missing from the store, statement {entry.n} follows",
                 hint=GONE_HINT,
             )
-        if record_hash(self.head.hash, entry.n, entry.record) != entry.hash:
+        if not is_whole(entry.record) or record_hash(self.head.hash, entry.n, entry.record) != entry.hash:
             raise StoreGoneError(f"own statement {entry.n} breaks the chain of the store", hint=GONE_HINT)
         self._take(entry)
 

@@ -12,19 +12,22 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from swarm.crypto.digest import sha256
 from swarm.crypto.merkle import Frontier, leaf_hash
 from swarm.primitives.errors import DecodeError, StoreError, StoreGoneError, StoreHeldError
+from swarm.storage.audit import Audit, key_of
 from swarm.storage.chain import Chain, Mark, check_beginning, check_mark
-from swarm.storage.damage import SQLITE_ERRORS, is_damage, reason_of
+from swarm.storage.damage import SQLITE_ERRORS, StoreDamagedError, is_damage, reason_of
+from swarm.storage.finding import Finding
 from swarm.storage.inspection import (
     Identity,
     check_presence,
+    check_schema,
     integrity_problems,
     opened_read_only,
     read_identity,
@@ -33,23 +36,15 @@ from swarm.storage.lock import StoreLock, sync_folder
 from swarm.storage.mark import MarkFile, Slots, mark_path, read_slots
 from swarm.storage.migration import stored_version
 from swarm.storage.reader import SqliteReader
-from swarm.storage.rows import HEADER, decode_row, node_id, view_of
-from swarm.wire.leaves import decode_leaf
-from swarm.wire.statements import Kind, header_hash
+from swarm.storage.rows import GENESIS_VIEW, HEADER, decode_row, node_id, view_of
+from swarm.wire.genesis import Genesis
+from swarm.wire.leaves import Leaf, decode_leaf
+from swarm.wire.statements import Header, genesis_header, header_hash
 
 FINDINGS_MAX: Final = 100
 """Findings that are listed; a store with more has lost a whole table."""
 
 _INDEX_MESSAGE: Final = re.compile(r"(row \d+ missing from|wrong # of entries in|non-unique entry in) index ")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong: `part` of the store, what, and whether repair can restore it from the rest."""
-
-    part: str
-    text: str
-    is_repairable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +58,8 @@ class StoreReport:
     log_size: int
     findings: tuple[Finding, ...]
     is_gone: bool
+    has_genesis: bool = False
+    """Whether signatures of other voters were checked too, against the genesis of this swarm."""
 
     @property
     def ok(self) -> bool:
@@ -79,8 +76,11 @@ class RepairReport:
     kept: tuple[Path, ...] = ()
 
 
-def check_store(path: str | Path) -> StoreReport:
+def check_store(path: str | Path, genesis: Genesis | None = None) -> StoreReport:
     """Return everything that is wrong with the store at `path`; changes nothing in it.
+
+    With the `genesis` of its swarm the signatures of other voters are checked too, else no more than their form; a
+    genesis of another swarm is passed over.
 
     Raises `StoreError` when there is no such store, an agent holds it, or it is no store or a newer one.
     """
@@ -88,12 +88,12 @@ def check_store(path: str | Path) -> StoreReport:
     check_presence(store)
     lock = _lock(store)
     try:
-        return _Checker(store).report()
+        return _Checker(store, genesis).report()
     finally:
         lock.close()
 
 
-def repair_store(path: str | Path) -> RepairReport:
+def repair_store(path: str | Path, genesis: Genesis | None = None) -> RepairReport:
     """Restore what provably follows from the rest of the store, and say what was done.
 
     Raises `StoreGoneError` for a store that lost statements (nothing is changed then), and `StoreError` when something
@@ -104,7 +104,7 @@ def repair_store(path: str | Path) -> RepairReport:
     check_presence(store)
     lock = _lock(store)
     try:
-        before = _Checker(store).report()
+        before = _Checker(store, genesis).report()
         if before.is_gone:
             raise StoreGoneError(
                 f"{store} cannot be repaired: {next(f.text for f in before.findings if f.part in _GONE_PARTS)}",
@@ -118,7 +118,7 @@ def repair_store(path: str | Path) -> RepairReport:
             )
         kept = () if before.ok else _keep_originals(store)
         done = tuple(_mend(store, {finding.part for finding in before.findings}))
-        after = _Checker(store).report()
+        after = _Checker(store, genesis).report()
     except SQLITE_ERRORS as error:
         raise StoreError(
             f"cannot repair {store}: {reason_of(error)}", hint="check the disk's space and health"
@@ -173,8 +173,12 @@ def _keep_originals(store: Path) -> tuple[Path, ...]:
 class _Checker:
     """One pass over a store; `report` collects, nothing raises for what is merely wrong."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, genesis: Genesis | None) -> None:
         self._path = path
+        self._genesis = genesis
+        self._has_genesis = False
+        self._counted: list[tuple[int, bytes]] = []
+        """Height and id of every submission that counts, in the order of the log."""
         self._findings: list[Finding] = []
         self._is_gone = False
         self._identity: Identity | None = None
@@ -183,7 +187,8 @@ class _Checker:
     def report(self) -> StoreReport:
         try:
             with opened_read_only(self._path) as connection:
-                stored_version(connection, str(self._path))
+                version = stored_version(connection, str(self._path))
+                check_schema(connection, self._path, version)
                 problems = integrity_problems(connection, is_full=True)
                 for text in problems:
                     is_index = _INDEX_MESSAGE.match(text) is not None
@@ -192,7 +197,8 @@ class _Checker:
                     self._check_content(connection)
         except StoreError as error:
             # Before it is known to be our store, only damage is a finding; a foreign or newer file is refused.
-            if self._identity is None and not is_damage(error.__cause__):
+            is_known = self._identity is not None or isinstance(error, StoreDamagedError)
+            if not is_known and not is_damage(error.__cause__):
                 raise
             self._find("file", error.message)
         return StoreReport(
@@ -203,26 +209,48 @@ class _Checker:
             log_size=self._log_size,
             findings=tuple(self._findings),
             is_gone=self._is_gone,
+            has_genesis=self._has_genesis,
         )
 
     def _find(self, part: str, text: str, *, is_repairable: bool = False) -> None:
-        if len(self._findings) < FINDINGS_MAX:
-            self._findings.append(Finding(part, text, is_repairable))
+        self._take(Finding(part, text, is_repairable))
+
+    def _take(self, finding: Finding) -> None:
+        # Never a repairable one in the place of one that is not: repair would go ahead.
+        if len(self._findings) < FINDINGS_MAX or not finding.is_repairable:
+            self._findings.append(finding)
 
     def _check_content(self, connection: sqlite3.Connection) -> None:
-        self._identity = read_identity(connection, self._path)
+        identity = self._identity = read_identity(connection, self._path)
+        genesis = self._genesis
+        if genesis is not None and genesis.id != identity.swarm_id:
+            genesis = None
+        self._has_genesis = genesis is not None
         reader = SqliteReader(connection, str(self._path))
-        self._check_chain(reader, self._identity)
+        audit = Audit(connection, identity, genesis)
+        self._check_chain(reader, identity)
         self._check_submissions(connection)
-        self._check_log(connection)
-        self._check_finality(connection)
-        self._check_leaves(connection, reader)
+        self._check_log(connection, identity)
+        for finding in audit.findings():
+            self._take(finding)
+        checkpoints, wrong = audit.checkpoints()
+        for finding in wrong:
+            self._take(finding)
+        roots: dict[int, set[bytes]] = {}
+        for checkpoint in checkpoints:
+            roots.setdefault(checkpoint.log_size, set()).add(checkpoint.log_root)
+        self._check_leaves(connection, reader, roots)
+        for finding in (*audit.snapshots(checkpoints, reader.log_size_at), *audit.keys(reader.decoded_leaf)):
+            self._take(finding)
 
     def _check_chain(self, reader: SqliteReader, identity: Identity) -> None:
         part = "chain"
         try:
             chain, seal, _ = reader.read_chain()
             self._statements = chain.head.count
+            if chain.sequence < (highest := reader.highest_own_sequence(identity.device)):
+                text = f"own submissions were numbered up to {highest}, it tells of {chain.sequence}"
+                self._find("state", text)
             check_beginning(chain, seal)
             part = "mark"
             slots = read_slots(mark_path(self._path), identity.seal)
@@ -243,8 +271,9 @@ class _Checker:
             if connection.execute("SELECT 1 FROM submissions WHERE id = ?", (digest,)).fetchone() is None:
                 self._find("submission", f"the bytes of own submission {digest.hex()[:8]} are missing")
 
-    def _check_log(self, connection: sqlite3.Connection) -> None:
-        parent: tuple[bytes, tuple[int, int]] | None = None
+    def _check_log(self, connection: sqlite3.Connection, identity: Identity) -> None:
+        genesis = header_hash(genesis_header(identity.swarm_id))
+        parent: tuple[bytes, tuple[int, int]] | None = (genesis, GENESIS_VIEW)
         rows = connection.execute("SELECT height, hash, epoch, view, header, counts FROM log ORDER BY height")
         for height, digest, epoch, view, body, counts in rows:
             self._height += 1
@@ -261,30 +290,37 @@ class _Checker:
                 self._find("block", f"height {height}: the header does not have the block's hash")
             if parent is not None and (header.parent, (header.epoch, header.parent_view)) != parent:
                 self._find("block", f"height {height} is no child of the block before it")
-            if len(counts) != len(header.submissions):
-                self._find(
-                    "block",
-                    f"height {height}: verdicts for {len(counts)} of {len(header.submissions)} submissions",
-                )
-            for wanted in header.submissions:
-                row = connection.execute("SELECT final FROM submissions WHERE id = ?", (wanted,)).fetchone()
-                if row is None:
-                    self._find("block", f"height {height}: submission {wanted.hex()[:8]} is missing")
+            self._check_counted(connection, header, counts)
             parent = (digest, (epoch, view))
 
-    def _check_finality(self, connection: sqlite3.Connection) -> None:
-        from_log = "SELECT epoch, view, body, hash FROM finality LEFT JOIN log USING (epoch, view)"
-        reader = SqliteReader(connection, str(self._path))
-        for epoch, view, _, digest in connection.execute(from_log):
-            found = reader.certificate(Kind.FINALIZE, view)
-            if found is None or (found.epoch, found.number, found.digest) != (epoch, view, digest):
-                self._find("finality", f"the FC of view {view} does not name the log's block")
+    def _check_counted(self, connection: sqlite3.Connection, header: Header, counts: bytes) -> None:
+        height = header.height
+        if len(counts) != len(header.submissions) or not set(counts) <= {0, 1}:
+            self._find(
+                "block",
+                f"height {height}: verdicts for {len(counts)} of {len(header.submissions)} submissions",
+            )
+        for wanted in header.submissions:
+            row = connection.execute("SELECT final FROM submissions WHERE id = ?", (wanted,)).fetchone()
+            if row is None:
+                self._find("block", f"height {height}: submission {wanted.hex()[:8]} is missing")
+            elif row[0] != 1:
+                self._find("submission", f"submission {wanted.hex()[:8]} is in the log and not final")
+        self._counted.extend(
+            (height, wanted)
+            for wanted, is_counted in zip(header.submissions, counts, strict=False)
+            if is_counted
+        )
 
-    def _check_leaves(self, connection: sqlite3.Connection, reader: SqliteReader) -> None:
+    def _check_leaves(
+        self, connection: sqlite3.Connection, reader: SqliteReader, roots: Mapping[int, set[bytes]]
+    ) -> None:
         tree = Frontier()
-        roots = _attested_roots(connection, reader)
         count = 0
-        for position, data in _leaves(connection):
+        doubted: list[int] = []
+        counted = iter(self._counted)
+        owner: tuple[int, bytes] | None = None
+        for position, data, *columns in _leaf_rows(connection):
             if position != self._log_size or data is None:
                 self._find("leaf", f"leaf {self._log_size} is missing")
                 return
@@ -294,38 +330,59 @@ class _Checker:
             except DecodeError as error:
                 self._find("leaf", f"leaf {position} is no leaf: {error}")
                 return
-            if leaf.submission is not None and reader.find(leaf.submission.id) is None:
-                self._find("leaf", f"leaf {position} cannot be found by its submission")
+            if leaf.submission is not None:
+                owner = next(counted, None)
+            if not _stands_right(leaf, owner, columns):
+                self._find("leaf", f"leaf {position} is not what the log counts there")
+                return
+            key, _ = key_of(leaf)
+            if key is not None and (reader.find(key) or 0) < position:
+                self._find("leaf", f"leaf {position} cannot be found by its key")
             for level, index, digest in tree.append(leaf_hash(data)):
                 count += 1
-                stored = connection.execute("SELECT hash FROM nodes WHERE id = ?", (node_id(level, index),))
-                if stored.fetchone() != (digest,):
-                    text = f"node {index} of level {level} is missing or wrong"
-                    self._find("node", text, is_repairable=True)
-            if self._log_size in roots and tree.root() != roots[self._log_size]:
-                self._find(
-                    "leaf", f"the first {self._log_size} leaves have not the root that voters attested"
-                )
+                row = connection.execute(
+                    "SELECT hash FROM nodes WHERE id = ?", (node_id(level, index),)
+                ).fetchone()
+                if row != (digest,):
+                    self._find(
+                        "node", f"node {index} of level {level} is missing or wrong", is_repairable=True
+                    )
+                    if row is not None and level == 0 and leaf.submission is None:
+                        doubted.append(position)
+            if self._log_size in roots and roots[self._log_size] != {tree.root()}:
+                text = f"the first {self._log_size} leaves have not the root that voters attested"
+                self._find("leaf", text)
                 return
+            if self._log_size in roots:
+                doubted.clear()
+        if next(counted, None) is not None:
+            self._find("leaf", "the log counts submissions that have no leaf")
+        for position in doubted:
+            # The bytes of a submission have their id as witness, those of an event nothing but this hash.
+            self._find("leaf", f"leaf {position} or its hash is wrong, and no attested root says which")
         if connection.execute("SELECT COUNT(*) FROM nodes").fetchone()[0] > count:
             self._find("node", "there are nodes of no leaf", is_repairable=True)
 
 
-def _leaves(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes | None]]:
+def _stands_right(leaf: Leaf, owner: tuple[int, bytes] | None, columns: list[Any]) -> bool:
+    """Answer whether a leaf and the columns beside it are of the submission `owner` (height, id)."""
+    if leaf.submission is not None:
+        body = leaf.submission.body
+        place: tuple[Any, ...] = (body.origin, body.incarnation, body.sequence)
+        return owner is not None and owner[1] == leaf.submission.id and (*columns,) == (owner[0], *place)
+    event = leaf.event
+    is_of_owner = event is not None and (event.height, event.submission) == owner
+    return is_of_owner and owner is not None and (*columns,) == (owner[0], None, None, None)
+
+
+def _leaf_rows(connection: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    """Yield (position, data, height, origin, incarnation, sequence)."""
     rows = connection.execute(
-        "SELECT position, data, raw FROM leaves LEFT JOIN submissions ON row = submission ORDER BY position"
+        "SELECT position, data, raw, height, origin, incarnation, leaves.sequence"
+        " FROM leaves LEFT JOIN submissions ON row = submission ORDER BY position"
     )
-    for position, data, raw in rows:
-        yield position, data if data is not None else None if raw is None else b"\x01" + raw
-
-
-def _attested_roots(connection: sqlite3.Connection, reader: SqliteReader) -> dict[int, bytes]:
-    roots = {}
-    for (log_size,) in connection.execute("SELECT DISTINCT log_size FROM checkpoints"):
-        found = reader.checkpoint_covering(log_size)
-        if found is not None:
-            roots[found.log_size] = found.log_root
-    return roots
+    for position, data, raw, *columns in rows:
+        yield position, data if data is not None else None if raw is None else b"\x01" + raw, *columns
 
 
 def _mend(path: Path, parts: set[str]) -> Iterator[str]:
@@ -359,7 +416,7 @@ def _rebuild_nodes(connection: sqlite3.Connection) -> int:
     count = 0
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DELETE FROM nodes")
-    for _, data in _leaves(connection):
+    for _, data, *_ in _leaf_rows(connection):
         made = tree.append(leaf_hash(data or b""))
         connection.executemany(
             "INSERT INTO nodes VALUES (?, ?)",

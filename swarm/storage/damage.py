@@ -18,10 +18,12 @@ SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError, OverflowError)
 
 
 def reason_of(error: BaseException) -> str:
-    """Return in words what SQLite found, for the message of a `StoreError`."""
-    if isinstance(error, UnicodeDecodeError):
+    """Return on one line what SQLite found, for the message of a `StoreError`."""
+    text = " ".join(str(error).split())
+    # Python's own message about a text that is none quotes all of it.
+    if isinstance(error, UnicodeDecodeError) or text.startswith("Could not decode to UTF-8"):
         return "its schema or a text in it is no UTF-8"
-    return str(error)
+    return text
 
 
 def is_damage(error: BaseException | None) -> bool:
@@ -29,6 +31,10 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError | OverflowError)
 
 
-def damaged(path: str | Path, what: str) -> StoreError:
+class StoreDamagedError(StoreError):
+    """The file at the store's place is spoilt."""
+
+
+def damaged(path: str | Path, what: str) -> StoreDamagedError:
     """Return the error that refuses a damaged store and names the command that says what can be mended."""
-    return StoreError(f"{path} is damaged: {what}", hint=f"swarm store repair {path}")
+    return StoreDamagedError(f"{path} is damaged: {what}", hint=f"swarm store repair {path}")

@@ -19,7 +19,7 @@ from swarm.primitives.limits import STORE_CHECK_BYTES_MAX
 from swarm.storage.chain import GONE_HINT, Chain, check_beginning, check_mark, seal_digest
 from swarm.storage.damage import SQLITE_ERRORS, damaged, is_damage, reason_of
 from swarm.storage.mark import Slots, mark_path, read_slots
-from swarm.storage.migration import stored_version
+from swarm.storage.migration import read_schema, schema_of, stored_version
 from swarm.storage.reader import SqliteReader
 
 INTEGRITY_MESSAGES_MAX: Final = 20
@@ -83,8 +83,18 @@ def opened_read_only(path: Path) -> Iterator[sqlite3.Connection]:
 def integrity_problems(connection: sqlite3.Connection, *, is_full: bool) -> list[str]:
     """Return what SQLite's own check finds, nothing when all is well; `is_full` compares indexes with tables too."""
     pragma = "integrity_check" if is_full else "quick_check"
-    found = [row[0] for row in connection.execute(f"PRAGMA {pragma}({INTEGRITY_MESSAGES_MAX})")]
+    rows = connection.execute(f"PRAGMA {pragma}({INTEGRITY_MESSAGES_MAX})")
+    found = [" ".join(row[0].split()) for row in rows]  # SQLite breaks lines in them
     return [] if found == ["ok"] else found
+
+
+def check_schema(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Raise `StoreError` unless the tables are those of `version`, letter by letter.
+
+    A type or a constraint that lost a bit may still be SQL, and then every row would be read with another meaning.
+    """
+    if read_schema(connection) != schema_of(version):
+        raise damaged(path, "its schema is not that of this version")
 
 
 def read_identity(connection: sqlite3.Connection, path: Path) -> Identity:
@@ -104,6 +114,7 @@ def inspect(path: Path) -> Inspected:
     check_presence(path)
     with opened_read_only(path) as connection:
         version = stored_version(connection, str(path))
+        check_schema(connection, path, version)
         problems = integrity_problems(connection, is_full=path.stat().st_size <= STORE_CHECK_BYTES_MAX)
         if problems:
             raise damaged(path, problems[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from functools import lru_cache
 from importlib.resources import files
 from typing import Final
@@ -42,6 +43,22 @@ def stored_version(connection: sqlite3.Connection, where: str) -> int:
             hint="run it with the newer swarm that wrote it",
         )
     return version
+
+
+@lru_cache(maxsize=8)
+def schema_of(version: int) -> tuple[tuple[object, ...], ...]:
+    """Return what SQLite keeps of the schema of `version`: type, name, table and text of each part."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        for script in schema_files()[:version]:
+            connection.executescript(script)
+        return read_schema(connection)
+
+
+def read_schema(connection: sqlite3.Connection) -> tuple[tuple[object, ...], ...]:
+    """Return the schema of a database as `schema_of` does."""
+    return tuple(
+        connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")
+    )
 
 
 def upgrade(connection: sqlite3.Connection, version: int) -> None:

@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from swarm.primitives.errors import StoreError, StoreGoneError
-from swarm.storage.chain import GONE_HINT, Chain, Entry, Head, ViewNumber
-from swarm.storage.damage import SQLITE_ERRORS, reason_of
+from swarm.primitives.errors import DecodeError, StoreError, StoreGoneError
+from swarm.storage.chain import GONE_HINT, Chain, Entry, Head, ViewNumber, is_whole
+from swarm.storage.damage import SQLITE_ERRORS, damaged, reason_of
 from swarm.storage.rows import (
     CERTIFICATE,
     CHECKPOINT,
@@ -23,8 +23,9 @@ from swarm.storage.rows import (
     node_id,
 )
 from swarm.storage.store import OwnRecord, Restored, Snapshot, StoredBlock
+from swarm.wire.leaves import Leaf, decode_leaf
 from swarm.wire.messages import Checkpoint, Submission
-from swarm.wire.statements import Certificate, Header, Kind, SignedStatement
+from swarm.wire.statements import Certificate, Header, Kind, SignedStatement, header_hash
 
 _LOG_COLUMNS = "SELECT hash, header, counts FROM log WHERE "
 
@@ -53,6 +54,10 @@ class SqliteReader:
         attest = None
         if state[5] is not None:
             record = OwnRecord(int(Kind.ATTEST), state[6], state[7], state[8], state[9])
+            if None in state[6:11] or not is_whole(record):
+                raise StoreGoneError(
+                    f"{self._where}: the newest attestation of this device is damaged", hint=GONE_HINT
+                )
             attest = Entry(state[5], record, state[10])
         chain = Chain(Head(state[2], state[3]), sequence=state[4], attest=attest)
         rows = self._all("SELECT n, hash, kind, epoch, number, digest, signature FROM records ORDER BY n")
@@ -115,14 +120,15 @@ class SqliteReader:
         own = self._all(
             "SELECT raw FROM own_submissions JOIN submissions USING (id) ORDER BY own_submissions.sequence, id"
         )
+        own_submissions = tuple(decode_raw(raw) for (raw,) in own)
         return Restored(
             boot=boot,
             records=chain.statements_above(finalized),
-            sequence=chain.sequence,
+            sequence=max([chain.sequence, *(s.body.sequence for s in own_submissions)]),
             proposals=tuple(decode_row(PROPOSAL, body) for (body,) in proposals),
             certificates=tuple(certificates),
             blocks=tuple(self._kept_block(digest, header) for digest, header in self.kept_headers().items()),
-            own_submissions=tuple(decode_raw(raw) for (raw,) in own),
+            own_submissions=own_submissions,
             tip=self.tip(),
             snapshot=None if snapshot is None else Snapshot(*snapshot),
             log_size=self.log_size(),
@@ -167,7 +173,12 @@ class SqliteReader:
     def submission(self, digest: bytes) -> Submission | None:
         """Return a stored submission by id."""
         row = self._one("SELECT raw FROM submissions WHERE id = ?", (digest,))
-        return None if row is None else decode_raw(row[0])
+        if row is None:
+            return None
+        found = decode_raw(row[0])
+        if found.id != digest:
+            raise damaged(self._where, f"the bytes of submission {digest.hex()[:8]} are others")
+        return found
 
     def node(self, level: int, index: int) -> bytes:
         """Return a perfect-subtree hash of the log's Merkle tree; raises `StoreError` if absent."""
@@ -192,6 +203,24 @@ class SqliteReader:
                 f"the submission of leaf {position} is missing", hint="run `swarm store check` on it"
             )
         return bytes(row[0]) if row[0] is not None else SUBMISSION_PREFIX + row[1]
+
+    def decoded_leaf(self, position: int) -> Leaf | None:
+        """Return the leaf at `position` decoded, None where there is none or it is damaged."""
+        try:
+            data = self.leaf(position)
+            return None if data is None else decode_leaf(data)
+        except (DecodeError, StoreError):
+            return None
+
+    def log_size_at(self, height: int) -> int:
+        """Return how many leaves the log had after the block of `height`; reads all of them."""
+        return self._number("SELECT COUNT(*) FROM leaves WHERE height <= ?", (height,)) or 0
+
+    def highest_own_sequence(self, device: str) -> int:
+        """Return the highest number of an own submission that is in the log or waits for it."""
+        waiting = self._number("SELECT COALESCE(MAX(sequence), 0) FROM own_submissions", ())
+        applied = self._number("SELECT COALESCE(MAX(sequence), 0) FROM leaves WHERE origin = ?", (device,))
+        return max(waiting or 0, applied or 0)
 
     def find(self, key: bytes) -> int | None:
         """Return the position of the last leaf stored with `key`."""
@@ -227,10 +256,17 @@ class SqliteReader:
     def _log_block(self, row: tuple[bytes, bytes, bytes]) -> StoredBlock:
         digest, header_bytes, counts = row
         header = decode_row(HEADER, header_bytes)
+        self._check_hash(digest, header)
         return StoredBlock(digest, header, self._bodies(header), tuple(map(bool, counts)))
 
     def _kept_block(self, digest: bytes, header: Header) -> StoredBlock:
+        self._check_hash(digest, header)
         return StoredBlock(digest, header, self._bodies(header))
+
+    def _check_hash(self, digest: bytes, header: Header) -> None:
+        # A hash costs microseconds; a header with a flipped bit would go into the core, and to peers that ask for it.
+        if header_hash(header) != digest:
+            raise damaged(self._where, f"the header of view {header.view} does not have the block's hash")
 
     def _bodies(self, header: Header) -> tuple[Submission, ...]:
         bodies = []

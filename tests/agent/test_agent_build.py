@@ -16,7 +16,9 @@ from swarm.apps.notes import Notes
 from swarm.primitives.errors import ConfigError, StoreError, StoreGoneError
 from swarm.storage.mark import mark_path
 from swarm.storage.sqlite import SqliteStore, create_store
+from swarm.storage.store import Batch
 from swarm.transport.mqtt import MqttTransport
+from swarm.wire.statements import Certificate, Kind
 from tests.support.agents import write_device
 from tests.support.swarms import keypair, make_genesis
 
@@ -214,3 +216,14 @@ def test_applications_that_do_not_fit(with_app: Path, line: str, word: str) -> N
     edit(with_app, "apps: {inventory: my_apps:Inventory}", line)
     message = refusal(with_app)
     assert word in message
+
+
+def test_a_store_with_a_certificate_that_nobody_signed_starts_no_device(path: Path) -> None:
+    store = SqliteStore(path.parent / "dev-0.sqlite", swarm_id=GENESIS.id, device="dev-0")
+    forged = Certificate(
+        kind=int(Kind.SKIP), epoch=0, number=1, digest=bytes(32), signatures=((0, bytes(64)), (1, bytes(64)))
+    )
+    store.commit(Batch(certificates=[forged]))
+    store.close()
+    message = refusal(path, StoreError)
+    assert message.startswith("dev-0.sqlite is damaged: the certificate of kind 75 of view 1 does not hold")

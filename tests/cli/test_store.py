@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from swarm.cli.store import describe_report
-from swarm.storage.check import Finding, StoreReport
+from swarm.storage.check import StoreReport
+from swarm.storage.finding import Finding
 from swarm.storage.lock import StoreLock
 from swarm.storage.mark import SLOT_OFFSETS, mark_path
 from swarm.storage.sqlite import create_store
 from tests.support.commands import swarm
+from tests.support.signed_stores import GENESIS, write_signed_store
 from tests.support.stores import spoil_schema
 from tests.support.swarms import keypair, make_genesis
 
@@ -36,8 +40,8 @@ def test_a_good_store(store: Path) -> None:
     done = swarm("store", "check", store)
     assert (done.code, done.err) == (0, "")
     assert (
-        done.out
-        == f"{store}: store of dev-0: height 0, 0 log entries, 0 own statements\n  nothing is wrong\n"
+        done.out == f"{store}: store of dev-0: height 0, 0 log entries, 0 own statements\n  nothing is wrong"
+        "; signatures of other voters were not checked: name the swarm's file with --genesis\n"
     )
 
 
@@ -52,6 +56,7 @@ def test_a_good_store_as_json(store: Path) -> None:
         "height": 0,
         "log_size": 0,
         "is_gone": False,
+        "has_genesis": False,
         "findings": [],
     }
 
@@ -141,3 +146,25 @@ def test_damage_that_nothing_repairs_points_at_the_disk() -> None:
         "  index: row 1 missing (can be repaired)",
         "  Not all of it can be repaired: check the disk; never bring back an older copy of the store.",
     ]
+
+
+def test_signatures_of_others_are_checked_with_the_genesis_beside_the_store_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "dev-0.sqlite"
+    write_signed_store(path)
+    with closing(sqlite3.connect(path)) as connection:
+        ((body,),) = connection.execute("SELECT body FROM finality WHERE view = 2")
+        connection.execute(
+            "UPDATE finality SET body = ? WHERE view = 2", (body[:-1] + bytes([body[-1] ^ 1]),)
+        )
+        connection.commit()
+    assert "signatures of other voters were not checked" in swarm("store", "check", path).out
+    named = tmp_path / "named.json"
+    named.write_text(GENESIS.to_json(), encoding="utf-8")
+    finding = "  finality: the FC of view 2 does not hold (bad-signature: voter 2)"
+    done = swarm("store", "check", path, "--genesis", named)
+    assert (done.code, finding in done.out) == (1, True)
+    named.rename(tmp_path / "genesis.json")
+    assert finding in swarm("store", "check", path).out
+    assert "cannot be repaired: finality" in swarm("store", "repair", path).error_line
+    done = swarm("store", "check", path, "--genesis", tmp_path / "nix.json")
+    assert (done.code, "nix.json: cannot be read" in done.error_line) == (2, True)

@@ -39,7 +39,13 @@ def grown(disk: DiskMedium) -> DiskMedium:
             store.commit(Batch(checkpoints=[checkpoint(3, history.tree.size, history.tree.root())]))
     sixth = history.block(6, submission(6))
     store.commit(history.vote(6, sixth))
-    store.commit(Batch(own_submissions=[submission(7)], certificates=[certificate(Kind.SKIP, 7)]))
+    store.commit(
+        Batch(
+            records=[record(Kind.SUBMISSION, 7, digest=submission(7).id)],
+            own_submissions=[submission(7)],
+            certificates=[certificate(Kind.SKIP, 7)],
+        )
+    )
     disk.close()
     return disk
 
@@ -65,7 +71,7 @@ def test_a_good_store_checks_and_nothing_is_touched(grown: DiskMedium) -> None:
     report = check_store(grown.path)
     assert report.ok
     assert not report.is_gone
-    assert (report.device, report.statements, report.height, report.log_size) == ("dev-0", 12, 5, 10)
+    assert (report.device, report.statements, report.height, report.log_size) == ("dev-0", 13, 5, 10)
     assert everything(grown.path) == before
     assert repair_store(grown.path).done == ()
 
@@ -137,7 +143,7 @@ def test_a_truncated_database_is_a_finding(grown: DiskMedium) -> None:
         ("DELETE FROM log WHERE height = 3", "block"),
         ("DELETE FROM submissions WHERE row = 2", "block"),
         ("UPDATE finality SET body = (SELECT body FROM finality WHERE view = 1) WHERE view = 2", "finality"),
-        ("UPDATE finality SET body = zeroblob(9) WHERE view = 2", "file"),
+        ("UPDATE finality SET body = zeroblob(9) WHERE view = 2", "finality"),
         ("DELETE FROM leaves WHERE position = 4", "leaf"),
         ("UPDATE leaves SET data = zeroblob(9) WHERE position = 5", "leaf"),
         ("UPDATE leaves SET data = (SELECT data FROM leaves WHERE position = 1) WHERE position = 3", "leaf"),
@@ -209,7 +215,7 @@ def test_a_torn_mark_slot_is_restored(grown: DiskMedium, slot: int) -> None:
     findings = check_store(grown.path).findings
     assert {finding.part for finding in findings} == {"mark"}
     report = repair_store(grown.path)
-    assert report.done == ("wrote the mark anew: 12 statements",)
+    assert report.done == ("wrote the mark anew: 13 statements",)
     assert report.after.ok
     assert len(grown.open().load().records) == 1
 
@@ -259,6 +265,12 @@ def test_a_store_that_lost_statements_stays_gone(grown: DiskMedium, sql: str) ->
     with pytest.raises(StoreGoneError, match="rejoining comes later"):
         repair_store(grown.path)
     assert everything(grown.path) == before
+
+
+def test_a_forgotten_number_of_an_own_submission_is_found(grown: DiskMedium) -> None:
+    change(grown.path, "UPDATE own_submissions SET sequence = 8")
+    findings = {finding.part: finding.text for finding in check_store(grown.path).findings}
+    assert findings["state"] == "own submissions were numbered up to 8, it tells of 7"
 
 
 def test_a_store_without_mark_stays_gone(grown: DiskMedium) -> None:
