@@ -219,15 +219,22 @@ async def test_a_second_agent_is_refused_and_sigterm_ends_the_first_with_zero(
 # ------------------------------------------------------------------------------------------ strangers
 
 
-def hostile_frames() -> list[tuple[str, bytes]]:
-    """Return (topic, payload) of what somebody with access to the broker, but without keys, may send to dev-0."""
+VIEWS_AHEAD = 3
+"""Within the window of R0, and not over before the frames arrive."""
+
+
+def hostile_frames(view: int) -> list[tuple[str, bytes]]:
+    """Return (topic, payload) of what somebody with access to the broker, but without keys, may send to dev-0.
+
+    `view` is one in which votes still count: older ones are dropped before their signature is looked at.
+    """
     name = GENESIS.swarm
     forged = SignedStatement(
-        kind=Kind.NOTARIZE, epoch=0, number=1, digest=b"\x07" * 32, voter=1, signature=bytes(64)
+        kind=Kind.NOTARIZE, epoch=0, number=view, digest=b"\x07" * 32, voter=1, signature=bytes(64)
     )
     stolen = SignedStatement(
-        kind=Kind.SKIP, epoch=0, number=1, digest=bytes(32), voter=1,
-        signature=sign_statement(GENESIS, "dev-1", Kind.SKIP, 2, bytes(32)),
+        kind=Kind.SKIP, epoch=0, number=view, digest=bytes(32), voter=1,
+        signature=sign_statement(GENESIS, "dev-1", Kind.SKIP, view + 1, bytes(32)),
     )  # fmt: skip
     stranger = make_submission(GENESIS, "dev-9", 1, ("notes", b"let me in"))
     topics = [topic_all(name, "dev-1"), topic_to(name, "dev-1", "dev-0"), topic_beat(name, "dev-1")]
@@ -258,7 +265,7 @@ async def test_what_strangers_send_is_only_counted(tmp_path: Path, broker_url: s
         await swarm.until_all_heard()
         agent, heard = swarm.agents["dev-0"], swarm.heard["dev-0"]
         await heard.until_committed(agent.submit("notes", b"something to record"))
-        for topic, payload in hostile_frames():
+        for topic, payload in hostile_frames(agent.device.replica.state.cur + VIEWS_AHEAD):
             await attacker.publish(topic, payload, qos=1)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(5):
