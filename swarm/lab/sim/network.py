@@ -18,7 +18,10 @@ class SimNetwork:
 
     def __init__(self, network: Network, seed: int) -> None:
         """Draw everything from a generator of its own, so that the workload does not change the weather."""
-        self._network = network
+        latency = network.latency
+        self._median_us, self._p99_us = latency.median_ms * 1000, latency.p99_ms * 1000
+        self._loss_ppm, self._duplicate_ppm = network.loss_ppm, network.duplicate_ppm
+        self._reorder_ppm = network.reorder_ppm
         self._random = Random(f"network/{seed}")
         self._last_us: dict[tuple[str, str], int] = {}
         self._groups: tuple[tuple[str, ...], ...] = ()
@@ -53,19 +56,17 @@ class SimNetwork:
 
     def arrivals_us(self, sender: str, receiver: str, now_us: int) -> list[int]:
         """Return the arrival times of one frame at one receiver."""
-        if not self.reaches(sender, receiver) or self._happens(self._network.loss_ppm):
+        if not self.reaches(sender, receiver) or self._happens(self._loss_ppm):
             self.dropped += 1
             return []
-        copies = 2 if self._happens(self._network.duplicate_ppm) else 1
+        copies = 2 if self._happens(self._duplicate_ppm) else 1
         times = [self._arrival_us(sender, receiver, now_us) for _ in range(copies)]
         self.delivered += copies
         return times
 
     def _arrival_us(self, sender: str, receiver: str, now_us: int) -> int:
-        latency = self._network.latency
-        delay = sample_us(self._random, latency.median_ms * 1000, latency.p99_ms * 1000)
-        arrival = now_us + delay
-        if self._happens(self._network.reorder_ppm):
+        arrival = now_us + sample_us(self._random, self._median_us, self._p99_us)
+        if self._happens(self._reorder_ppm):
             return arrival
         pair = (sender, receiver)
         arrival = max(arrival, self._last_us.get(pair, -1) + IN_ORDER_GAP_US)

@@ -285,9 +285,11 @@ class World:
             self.collector.on_published(sender, decode_frame(frame.payload), self.genesis.voter_ids)
         if frame.bulk and self.fleet is not None:
             self._count_chunks(frame.payload, self.fleet.record)
+        arriving = FrameIn(sender, frame.scope, frame.payload)
         for receiver in self._routes.receivers(sender, frame.to):
             if receiver in self.nodes or receiver in self.operators:
-                self._send(sender, receiver, FrameIn(sender, frame.scope, frame.payload))
+                self._send(sender, receiver, arriving)
+        traffic.delivered, traffic.dropped = self.network.delivered, self.network.dropped
 
     def _count_chunks(self, payload: bytes, record: FirmwareRecord) -> None:
         for item in decode_frame(payload):
@@ -298,8 +300,6 @@ class World:
         node = self.nodes[receiver] if receiver in self.nodes else self.operators[receiver]
         for arrival_us in self.network.arrivals_us(sender, receiver, self.scheduler.now_us):
             self.scheduler.at(arrival_us, partial(node.receive, frame))
-        self.collector.traffic.delivered = self.network.delivered
-        self.collector.traffic.dropped = self.network.dropped
 
     def _fault(self, fault: Fault) -> None:
         self._record("fault", "", repr(fault).encode())
