@@ -89,3 +89,8 @@ def test_the_checks_of_this_file_can_fail() -> None:
     assert "test_of_nothing_at_all" not in names_of_tests()
     with pytest.raises(AssertionError, match="W16"):
         section("W16 ")
+
+
+@pytest.mark.parametrize("threat", threats())
+def test_every_threat_has_its_test(threat: str) -> None:
+    assert [name for name in names_of_tests() if threat in name]
