@@ -37,7 +37,7 @@ def costs(observers: int) -> tuple[float, float]:
 
 
 def test_messages_of_an_observer_do_not_grow_with_the_fleet() -> None:
-    """Without ADR 0018 it is 1.2 times as many with four times the fleet."""
+    """Without ADR 0019 it is 1.2 times as many with four times the fleet."""
     small, large = costs(8), costs(32)
     assert large[0] < small[0], (small, large)
     assert large[1] < small[1], (small, large)
