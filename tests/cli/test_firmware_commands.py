@@ -18,7 +18,7 @@ from tests.support.puppet_swarm import PuppetSwarm, puppet_swarm
 
 pytestmark = [pytest.mark.broker, pytest.mark.processes]
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 """After this a test has failed; alone on the machine nothing takes a tenth of it."""
 
 QUICK = ("--soak", "50ms", "--deadline", "60s", "--trial", "5s")

@@ -27,7 +27,7 @@ from tests.support.commands import ROOT, Done, swarm
 
 pytestmark = [pytest.mark.broker, pytest.mark.processes]
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 QUICK = ("--soak", "200ms", "--deadline", "60s", "--trial", "30s")
 DEVICES = 4
 

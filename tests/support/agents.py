@@ -31,7 +31,7 @@ from swarm.transport.transport import ConnectionState, Frame, Inbox, Link, Outgo
 from swarm.wire.genesis import Genesis
 from tests.support.swarms import keypair
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Hub:

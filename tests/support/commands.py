@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from swarm.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from swarm.transport.mqtt import MqttTransport, Presence
 from swarm.transport.transport import ConnectionState, Frame, Inbox, Link
 from swarm.transport.url import BrokerUrl, parse_broker
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass

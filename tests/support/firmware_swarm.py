@@ -17,7 +17,7 @@ from typing import Any
 from tests.support.commands import ROOT, command_line
 
 DEVICES = tuple(f"dev-{number}" for number in range(4))
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 ROLLOUT_S = 240.0
 """Four stages, each with a soak of a second and then a heartbeat of whoever was confirmed: some fifty seconds."""
 

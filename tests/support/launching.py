@@ -20,7 +20,7 @@ from swarm.install.package import pack_launcher
 from swarm.install.setup import set_up
 from tests.support.install import CLASS, VENDOR, Release, directory_release, stage
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """After this a test has failed; nothing here takes a tenth of it."""
 
 PROGRAM = """
