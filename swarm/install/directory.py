@@ -15,9 +15,9 @@ from swarm.install.bundle import parse_bundle
 from swarm.install.filesystem import FileSystem
 from swarm.install.image import ImageError
 from swarm.install.layout import BundleLayout, slot_status
+from swarm.install.outcome import boot_outcome
 from swarm.install.port import (
     Attestation,
-    BootNonce,
     BootOutcome,
     Capability,
     DeviceStatus,
@@ -25,7 +25,6 @@ from swarm.install.port import (
     InstallPlan,
     InstallReason,
     Intent,
-    Outcome,
     Restart,
     SlotState,
     SlotStatus,
@@ -145,31 +144,7 @@ class DirectoryBackend:
         """Join the last intent with what was started; see the port."""
         with medium():
             records = self._records()
-        trial, confirmed = records.trial, records.confirmed
-        if trial.permit > confirmed.permit:
-            outcome = {
-                "none": Outcome.NONE,
-                "armed": Outcome.ARMED,
-                "trial": Outcome.TRIAL,
-                "reverted": Outcome.REVERTED,
-                "withdrawn": Outcome.NEVER_TRIED,
-            }[trial.phase]
-            reason = trial.reason
-        elif confirmed.reason:
-            outcome, reason = Outcome.FELL_BACK, confirmed.reason
-        elif trial.phase == "reverted" and not trial.permit:
-            # The records were lost with all permits in them: something failed, nobody knows under which permit.
-            outcome, reason = Outcome.REVERTED, trial.reason
-        else:
-            outcome, reason = (Outcome.CONFIRMED if confirmed.permit else Outcome.NONE), ""
-        return BootOutcome(
-            outcome=outcome,
-            permit=max(trial.permit, confirmed.permit),
-            release=bytes.fromhex(trial.release),
-            attempts=trial.attempts,
-            reason=reason,
-            nonce=_nonce(trial),
-        )
+        return boot_outcome(records.trial, records.confirmed)
 
     def attest(self, nonce: bytes) -> Attestation:
         """Say what the running slot was sealed as; nothing here could prove it."""
@@ -462,9 +437,3 @@ class DirectoryBackend:
             attempts_max=intent.attempts,
             trial_ms=intent.trial_ms,
         )
-
-
-def _nonce(trial: Trial) -> BootNonce | None:
-    if not trial.nonce_root:
-        return None
-    return BootNonce(height=trial.nonce_height, root=bytes.fromhex(trial.nonce_root))

@@ -28,6 +28,7 @@ from swarm.apps.rollout.manifest import (
 from swarm.cli.files import read_file
 from swarm.crypto.digest import sha256
 from swarm.crypto.merkle import Frontier, leaf_hash
+from swarm.device.firmware.checks import install_plan
 from swarm.install.bundle import MAGIC as BUNDLE_MAGIC
 from swarm.install.bundle import parse_bundle
 from swarm.install.image import ImageError
@@ -92,24 +93,6 @@ class ReleaseFile:
         """Return the bytes of the file."""
         head = encode(_Head(self.manifest_bytes, self.signatures))
         return MAGIC + _LENGTH.pack(len(head)) + head + self.image
-
-
-def install_plan(manifest: Manifest) -> InstallPlan:
-    """Return what an installer has to know of a manifest."""
-    return InstallPlan(
-        release=manifest.release,
-        number=manifest.number,
-        version=manifest.version,
-        counter=manifest.counter,
-        vendor=manifest.vendor,
-        device_class=manifest.class_uuid,
-        file_bytes=manifest.file_bytes,
-        file_digest=manifest.file_hash,
-        image_digest=manifest.image_digest,
-        chunk_bytes=manifest.chunk_bytes,
-        chunk_count=manifest.chunk_count,
-        chunk_root=manifest.chunk_root,
-    )
 
 
 def chunk_root(image: bytes, chunk_bytes: int) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from swarm.apps.rollout.duties import Task
+from swarm.apps.rollout.manifest import Manifest
 from swarm.apps.rollout.plan import is_settled, may_follow, needs_met
-from swarm.apps.rollout.state import Release
 from swarm.device.firmware.operations import Inspection
 from swarm.device.firmware.view import View
 from swarm.install.port import InstallPlan, SlotState, SlotStatus
@@ -18,11 +18,10 @@ PROTOCOL_FIRST: Final = 1
 """The protocol version of every swarm until an `activate` says another; an image that does not speak it is mute."""
 
 
-def install_plan(release: Release) -> InstallPlan:
+def install_plan(manifest: Manifest) -> InstallPlan:
     """Return what a back end is told of a release on the log."""
-    manifest = release.manifest
     return InstallPlan(
-        release=release.id,
+        release=manifest.release,
         number=manifest.number,
         version=manifest.version,
         counter=manifest.counter,

@@ -245,7 +245,7 @@ class Keeper:
             release = self.rollout.release(id)
             is_there = is_booted or state in (SlotState.STAGED, SlotState.PREVIOUS, SlotState.ARMED)
             if release is not None and release.is_wanted and is_there:
-                self.server.offer(id, "booted" if is_booted else "sealed", install_plan(release))
+                self.server.offer(id, "booted" if is_booted else "sealed", install_plan(release.manifest))
 
 
 def _is_sealed(device: Record, digest: bytes) -> bool:

@@ -310,7 +310,7 @@ class Updater:
         if trouble:
             self._refuse_task(view, inspection, task, trouble, step)
         if release is not None and not reason:
-            self.download.want(install_plan(release), inspection, step)
+            self.download.want(install_plan(release.manifest), inspection, step)
             self.download.advance(self.desk, step, view.now_ms)
 
     def _refuse_task(self, view: View, inspection: Inspection, task: Task, reason: str, step: Step) -> None:

@@ -17,9 +17,9 @@ from swarm.crypto.keys import KeyPair
 from swarm.crypto.signing import sign
 from swarm.install.directory import CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, RESTART_CODE, REVOKED_MAX
 from swarm.install.image import ImageError, verify_image
+from swarm.install.outcome import boot_outcome
 from swarm.install.port import (
     Attestation,
-    BootNonce,
     BootOutcome,
     Capability,
     DeviceStatus,
@@ -27,7 +27,6 @@ from swarm.install.port import (
     InstallPlan,
     InstallReason,
     Intent,
-    Outcome,
     Restart,
     SlotState,
     SlotStatus,
@@ -55,13 +54,6 @@ _CAPABILITIES: Final = frozenset(
         Capability.REVERT_AFTER_CONFIRM,
     }
 )
-_OUTCOMES: Final = {
-    "none": Outcome.NONE,
-    "armed": Outcome.ARMED,
-    "trial": Outcome.TRIAL,
-    "reverted": Outcome.REVERTED,
-    "withdrawn": Outcome.NEVER_TRIED,
-}
 
 
 def attested_bytes(digest: bytes, nonce: bytes) -> bytes:
@@ -116,25 +108,11 @@ class SimulatedBackend:
         """Say what became of the last intent; see the port."""
         with medium():
             records = self._records()
-        trial, confirmed = records.trial, records.confirmed
-        if trial.permit > confirmed.permit:
-            outcome = _OUTCOMES[trial.phase]
-            reason = trial.reason if outcome is Outcome.REVERTED else ""
-        elif confirmed.reason:
-            outcome, reason = Outcome.FELL_BACK, confirmed.reason
-        elif trial.phase == "reverted" and not trial.permit:
-            # The records were lost with all permits in them: something failed, nobody knows under which permit.
-            outcome, reason = Outcome.REVERTED, trial.reason
-        else:
-            outcome, reason = (Outcome.CONFIRMED if confirmed.permit else Outcome.NONE), ""
-        return BootOutcome(
-            outcome=outcome,
-            permit=max(trial.permit, confirmed.permit),
-            release=bytes.fromhex(trial.release),
-            attempts=trial.attempts,
-            reason=reason,
-            nonce=_nonce(trial),
-        )
+        trial = records.trial
+        if trial.phase != "reverted":
+            # Until then the reason is this back end's own note of how far it got.
+            trial = replace(trial, reason="")
+        return boot_outcome(trial, records.confirmed)
 
     def attest(self, nonce: bytes) -> Attestation:
         """Sign the digest of what the bootloader measured and started, with a key that only this image gets."""
@@ -463,9 +441,3 @@ def _slot_status(state: SlotState, seal: Seal) -> SlotStatus:
         counter=seal.counter,
         version=seal.version,
     )
-
-
-def _nonce(trial: Trial) -> BootNonce | None:
-    if not trial.nonce_root:
-        return None
-    return BootNonce(height=trial.nonce_height, root=bytes.fromhex(trial.nonce_root))
